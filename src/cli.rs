@@ -1,0 +1,131 @@
+//! The command line: what is common to all commands, and the way into each.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+use crate::environment::{self, Environment};
+use crate::failure;
+use crate::output::{ColorChoice, Output, OutputOptions};
+
+/// Ship a source tree to S3 and run it anywhere as an ephemeral container
+#[derive(Debug, Parser)]
+#[command(name = "workspace", version, max_term_width = 110, propagate_version = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  workspace upload myapp .              upload this folder as the next version of `myapp`
+  workspace list                        what there is
+  workspace download myapp ./copy       fetch it
+  workspace compose myapp -o app.yml    then: docker compose -f app.yml up --wait
+
+With nothing configured, a store on this machine is used. For S3, set S3_ENDPOINT or S3_BUCKET (see .env.example).";
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Global {
+    /// Print errors and asked-for data only
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub quiet: bool,
+    /// Say more; twice: log every request
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    pub verbose: u8,
+    /// When to colour
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Global options")]
+    pub color: ColorChoice,
+    /// Draw no progress bar
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub no_progress: bool,
+    /// Read settings from this file instead of `.env`
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub env_file: Option<PathBuf>,
+    /// S3 endpoint, such as `http://127.0.0.1:9000` [env: `S3_ENDPOINT`]
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
+    pub endpoint: Option<String>,
+    /// Bucket [env: `S3_BUCKET`]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Global options")]
+    pub bucket: Option<String>,
+    /// Region [env: `S3_REGION`]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Global options")]
+    pub region: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Upload(commands::upload::Args),
+    Sync(commands::sync::Args),
+    List(commands::list::Args),
+    Download(commands::download::Args),
+    Delete(commands::delete::Args),
+}
+
+/// What every command is given.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Where to print.
+    pub output: Output,
+    /// The process's environment.
+    pub environment: Environment,
+    /// The global flags.
+    pub global: Global,
+}
+
+/// Parses, runs, reports.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let environment = Environment::of_process();
+    let output = Output::new(
+        OutputOptions {
+            quiet: cli.global.quiet,
+            verbose: cli.global.verbose,
+            color: cli.global.color,
+            no_progress: cli.global.no_progress,
+        },
+        &environment,
+    );
+    start_logging(&cli.global, &environment);
+    let context = Context { output: output.clone(), environment, global: cli.global };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return failure::report(&output, &anyhow::Error::new(error).context("can't start the I/O threads"));
+        }
+    };
+    let outcome = runtime.block_on(dispatch(&context, cli.command));
+    // A read that blocks forever must not keep a finished command from ending.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(code) => code,
+        Err(error) => failure::report(&output, &error),
+    }
+}
+
+async fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Upload(args) => commands::upload::run(context, args).await,
+        Command::Sync(args) => commands::sync::run(context, args).await,
+        Command::List(args) => commands::list::run(context, args).await,
+        Command::Download(args) => commands::download::run(context, args).await,
+        Command::Delete(args) => commands::delete::run(context, args).await,
+    }
+}
+
+fn start_logging(global: &Global, environment: &Environment) {
+    let filter = match (environment.get(environment::WORKSPACE_LOG), global.verbose) {
+        (Some(filter), _) if !filter.is_empty() => filter.to_owned(),
+        (_, 0 | 1) => "error".to_owned(),
+        (_, 2) => "warn,workspace=debug".to_owned(),
+        (_, _) => "debug".to_owned(),
+    };
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|_| "error".into());
+    // A second call (in tests) keeps the first subscriber.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}

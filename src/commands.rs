@@ -1,0 +1,7 @@
+//! The commands: each file holds one command's flags, calls the library, and says what came of it.
+
+pub mod delete;
+pub mod download;
+pub mod list;
+pub mod sync;
+pub mod upload;

@@ -1,0 +1,14 @@
+//! `workspace sync`.
+
+use std::process::ExitCode;
+
+use crate::cli::Context;
+
+/// sync
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+pub async fn run(_context: &Context, _args: Args) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("not built yet")
+}

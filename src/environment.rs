@@ -1,0 +1,77 @@
+//! The environment: every variable that `workspace` reads, and the only module that reads them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The S3 endpoint, such as `http://127.0.0.1:9000`. Unset: AWS.
+pub const S3_ENDPOINT: &str = "S3_ENDPOINT";
+/// The bucket. Default `workspaces` on custom endpoints, none on AWS.
+pub const S3_BUCKET: &str = "S3_BUCKET";
+/// Access key id.
+pub const S3_ACCESS_KEY: &str = "S3_ACCESS_KEY";
+/// Secret access key.
+pub const S3_SECRET_KEY: &str = "S3_SECRET_KEY";
+/// Region. Default `us-east-1` on custom endpoints, the AWS chain's on AWS.
+pub const S3_REGION: &str = "S3_REGION";
+/// The endpoint under which containers reach the same store. Default: the same.
+pub const S3_CONTAINER_ENDPOINT: &str = "S3_CONTAINER_ENDPOINT";
+/// `s3` or `embedded`. Default: `s3` when an endpoint or a bucket is set.
+pub const STORAGE_MODE: &str = "STORAGE_MODE";
+/// A PEM file of certificate authorities to trust beside the system's.
+pub const WORKSPACE_CA_BUNDLE: &str = "WORKSPACE_CA_BUNDLE";
+/// Where the embedded store keeps its data. Default: the user's data folder.
+pub const WORKSPACE_DATA_DIR: &str = "WORKSPACE_DATA_DIR";
+/// Where indexes and copies of manifests are kept. Default: the user's cache folder. May be deleted at any time.
+pub const WORKSPACE_CACHE_DIR: &str = "WORKSPACE_CACHE_DIR";
+/// Which events are logged, as a `tracing` filter such as `workspace=debug`.
+pub const WORKSPACE_LOG: &str = "WORKSPACE_LOG";
+/// Set by CI systems: nothing is asked, and the embedded store is never used silently.
+pub const CI: &str = "CI";
+/// Set to anything: no colour.
+pub const NO_COLOR: &str = "NO_COLOR";
+
+/// A snapshot of the process's environment, taken once in `main`.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, OsString>,
+}
+
+impl Environment {
+    /// The environment of this process.
+    pub fn of_process() -> Self {
+        let variables =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
+        Self { variables }
+    }
+
+    /// The given variables and nothing else, for tests.
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        Self { variables: pairs.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect() }
+    }
+
+    /// The value of `name`, if it is set and is text.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).and_then(|value| value.to_str())
+    }
+
+    /// The value of `name` as a path, if it is set and not empty.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        self.variables.get(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+
+    /// All variables that are text.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str()?)))
+    }
+
+    /// Whether colour is unwanted: see <https://no-color.org>.
+    pub fn no_color(&self) -> bool {
+        self.get(NO_COLOR).is_some_and(|value| !value.is_empty())
+    }
+
+    /// Whether this runs under a CI system.
+    pub fn is_ci(&self) -> bool {
+        self.get(CI).is_some_and(|value| !value.is_empty() && value != "false" && value != "0")
+    }
+}

@@ -1,0 +1,26 @@
+//! `workspace` ships a source tree to S3 and runs it anywhere as an ephemeral container.
+//!
+//! Dependencies point one way, from commands down to plain data:
+//!
+//! ```text
+//! cli → commands → run, compose → publish, checkout → source, application → format → store → embedded → names
+//! ```
+//!
+//! The format of everything that lies in a bucket is described in [`format`].
+
+pub mod application;
+pub mod checkout;
+pub mod cli;
+pub mod commands;
+pub mod compose;
+pub mod embedded;
+pub mod environment;
+pub mod failure;
+pub mod format;
+pub mod names;
+pub mod output;
+pub mod publish;
+pub mod run;
+pub mod settings;
+pub mod source;
+pub mod store;
