@@ -18,6 +18,7 @@
 //! All modules here are pure: no I/O, no clock, no environment.
 
 pub mod chunking;
+pub mod collection;
 pub mod hash;
 pub mod keys;
 pub mod manifest;

@@ -29,12 +29,17 @@ pub struct Location {
 #[derive(Debug, Clone, Default)]
 pub struct ContentIndex {
     contents: HashMap<Hash, Location>,
+    /// The digests of the parts of cut files, by the digest of the file.
+    cuts: HashMap<Hash, Vec<Hash>>,
 }
 
 impl ContentIndex {
     /// Adds all that `manifest` knows.
     pub fn add_manifest(&mut self, manifest: &Manifest) {
         for entry in &manifest.entries {
+            if let Kind::File { hash, content: Content::Cut(parts), .. } = &entry.kind {
+                self.cuts.entry(*hash).or_insert_with(|| parts.iter().map(|cut| cut.hash).collect());
+            }
             for (part, hash) in Manifest::parts(entry) {
                 let frame = manifest.frames[part.frame as usize];
                 self.contents.entry(hash).or_insert(Location {
@@ -69,9 +74,35 @@ impl ContentIndex {
         }
     }
 
+    /// Remembers how a file was cut.
+    pub fn add_cut(&mut self, file: Hash, parts: Vec<Hash>) {
+        self.cuts.insert(file, parts);
+    }
+
+    /// Where the content of a file lies, part by part, and whether it is cut; nothing when any of it is missing.
+    pub fn find_file(&self, file: &Hash) -> Option<(Vec<(Hash, Location)>, bool)> {
+        match self.cuts.get(file) {
+            Some(parts) => {
+                let found: Option<Vec<_>> = parts.iter().map(|part| Some((*part, *self.find(part)?))).collect();
+                Some((found?, true))
+            }
+            None => Some((vec![(*file, *self.find(file)?)], false)),
+        }
+    }
+
     /// Where a content lies.
     pub fn find(&self, hash: &Hash) -> Option<&Location> {
         self.contents.get(hash)
+    }
+
+    /// Adds what another index knows and this one doesn't.
+    pub fn absorb(&mut self, other: Self) {
+        for (hash, location) in other.contents {
+            self.contents.entry(hash).or_insert(location);
+        }
+        for (hash, parts) in other.cuts {
+            self.cuts.entry(hash).or_insert(parts);
+        }
     }
 
     /// Forgets all contents whose location does not please.
