@@ -1,1 +1,474 @@
-//! store
+//! The object store: the only module that knows the S3 SDK.
+//!
+//! One client for AWS, any S3 server and the embedded store. Errors come by meaning ([`StoreError`]), bodies go from
+//! memory with a checksum of our own and are checked for completeness when they come, listings are sorted here.
+
+mod connect;
+mod error;
+mod transport;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use md5::{Digest, Md5};
+use serde::{Deserialize, Serialize};
+
+use crate::settings::{Backend, StoreSettings};
+
+pub use error::StoreError;
+use error::{Request, short};
+use transport::Counters;
+pub use transport::RequestCounts;
+
+/// Keys in one DeleteObjects, as S3 has it.
+const DELETE_BATCH: usize = 1000;
+/// A listing that goes on for longer than this many pages of a thousand keys is not one of ours.
+const MAX_PAGES: usize = 100_000;
+
+/// An ETag, exactly as the server gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ETag(String);
+
+impl ETag {
+    /// An ETag that was kept as text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for ETag {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// An object's content.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// All of it.
+    pub body: Bytes,
+    /// Its ETag.
+    pub etag: ETag,
+}
+
+/// What a listing or a HEAD says about an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its key.
+    pub key: String,
+    /// Bytes of content.
+    pub size: u64,
+    /// Its ETag.
+    pub etag: ETag,
+    /// When it was written, by the server's clock.
+    pub modified: Option<jiff::Timestamp>,
+}
+
+/// What must hold for a write to take effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Anything.
+    None,
+    /// No object has the key (`If-None-Match: *`).
+    Absent,
+    /// The object has this ETag (`If-Match`).
+    Matches(ETag),
+}
+
+impl Condition {
+    fn if_match(&self) -> Option<String> {
+        if let Self::Matches(etag) = self { Some(etag.0.clone()) } else { None }
+    }
+
+    fn if_none_match(&self) -> Option<String> {
+        (*self == Self::Absent).then(|| "*".to_owned())
+    }
+}
+
+/// A bucket of a store. Cheap to clone; all clones share one client.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    bucket: String,
+    endpoint: String,
+    location: String,
+    region: Option<String>,
+    custom: bool,
+    counters: Arc<Counters>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Store").field("location", &self.shared.location).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Builds the client. No request is made to the store.
+    pub async fn connect(settings: &StoreSettings) -> Result<Self, StoreError> {
+        let counters = Arc::new(Counters::default());
+        let (client, region) = connect::client(settings, &counters).await?;
+        let bucket = settings.bucket.clone();
+        let (endpoint, location, custom) = match &settings.backend {
+            Backend::Embedded { directory } => {
+                let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
+                let location = format!("the store on this machine ({})", directory.display());
+                (location.clone(), location, true)
+            }
+            Backend::S3(s3) => match &s3.endpoint {
+                Some(endpoint) => (endpoint.clone(), format!("s3://{bucket} at {endpoint}"), true),
+                None => {
+                    let region = region.as_deref().unwrap_or("no region");
+                    (format!("AWS ({region})"), format!("s3://{bucket} (AWS, {region})"), false)
+                }
+            },
+        };
+        let shared = Shared { client, bucket, endpoint, location, region, custom, counters };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The whole object.
+    pub async fn get(&self, key: &str) -> Result<Object, StoreError> {
+        self.read(key, None).await
+    }
+
+    /// Some bytes of an object. Fewer than asked for are an error.
+    pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let length = range.end - range.start;
+        let object = self.read(key, Some(range)).await?;
+        let received = object.body.len() as u64;
+        if received != length {
+            return Err(StoreError::Truncated { key: key.to_owned(), expected: length, received });
+        }
+        Ok(object.body)
+    }
+
+    /// Reads, and reads again when the body broke off: the SDK's own retries end with the first header.
+    async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Object, StoreError> {
+        let mut left = READ_ATTEMPTS;
+        loop {
+            left -= 1;
+            match self.read_once(key, range.clone()).await {
+                Err(StoreError::Truncated { .. }) if left > 0 => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn read_once(&self, key: &str, range: Option<Range<u64>>) -> Result<Object, StoreError> {
+        let request = self.request("GetObject", Some(key));
+        let output = self
+            .shared
+            .client
+            .get_object()
+            .bucket(&self.shared.bucket)
+            .key(key)
+            .set_range(range.map(|range| format!("bytes={}-{}", range.start, range.end - 1)))
+            .send()
+            .await
+            .map_err(|error| request.explain(&error))?;
+        let not_s3 = |reason: &str| StoreError::NotS3 { endpoint: self.shared.endpoint.clone(), reason: short(reason) };
+        // Nothing here is stored as HTML: what comes as such is a login page or a console.
+        if let Some(kind) = output.content_type().filter(|kind| kind.starts_with("text/html")) {
+            return Err(not_s3(kind));
+        }
+        let Some(etag) = output.e_tag().map(ETag::new) else { return Err(not_s3("an object without an ETag")) };
+        let expected = output.content_length().and_then(|length| u64::try_from(length).ok());
+        let mut stream = output.body;
+        let mut body = bytes::BytesMut::new();
+        // Room for what is announced, within reason: the announcement is the server's.
+        body.reserve(usize::try_from(expected.unwrap_or(0)).unwrap_or(0).min(32 * 1024 * 1024));
+        loop {
+            match stream.next().await {
+                Some(Ok(piece)) => body.extend_from_slice(&piece),
+                None => break,
+                Some(Err(error)) => {
+                    tracing::debug!(key, %error, "the body broke off");
+                    let received = body.len() as u64;
+                    let expected = expected.unwrap_or(received + 1);
+                    return Err(StoreError::Truncated { key: key.to_owned(), expected, received });
+                }
+            }
+        }
+        let received = body.len() as u64;
+        match expected {
+            Some(expected) if expected != received => {
+                Err(StoreError::Truncated { key: key.to_owned(), expected, received })
+            }
+            _ => Ok(Object { body: body.freeze(), etag }),
+        }
+    }
+
+    /// What is known about an object without reading it.
+    pub async fn head(&self, key: &str) -> Result<ObjectInfo, StoreError> {
+        let request = self.request("HeadObject", Some(key));
+        let output = self
+            .shared
+            .client
+            .head_object()
+            .bucket(&self.shared.bucket)
+            .key(key)
+            .send()
+            .await
+            .map_err(|error| request.explain(&error))?;
+        let Some(etag) = output.e_tag() else {
+            let reason = "an object without an ETag".to_owned();
+            return Err(StoreError::NotS3 { endpoint: self.shared.endpoint.clone(), reason });
+        };
+        Ok(ObjectInfo {
+            key: key.to_owned(),
+            size: output.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+            etag: ETag::new(etag),
+            modified: output.last_modified().and_then(timestamp),
+        })
+    }
+
+    /// Writes an object. The SDK may send the request more than once, so after a conditional write that lost, the
+    /// winner may be an earlier attempt of this one: whoever has to know uses [`Store::put_once`].
+    pub async fn put(&self, key: &str, body: Bytes, condition: Condition) -> Result<ETag, StoreError> {
+        self.write(key, body, &condition, false).await
+    }
+
+    /// Writes an object by exactly one request.
+    pub async fn put_once(&self, key: &str, body: Bytes, condition: Condition) -> Result<ETag, StoreError> {
+        self.write(key, body, &condition, true).await
+    }
+
+    async fn write(&self, key: &str, body: Bytes, condition: &Condition, once: bool) -> Result<ETag, StoreError> {
+        let request = self.request("PutObject", Some(key));
+        let operation = self
+            .shared
+            .client
+            .put_object()
+            .bucket(&self.shared.bucket)
+            .key(key)
+            .content_type("application/octet-stream")
+            // Known to every server, and enough where a bucket with Object Lock demands a checksum.
+            .content_md5(BASE64.encode(Md5::digest(&body)))
+            .set_if_match(condition.if_match())
+            .set_if_none_match(condition.if_none_match())
+            .body(ByteStream::from(body));
+        let sent = if once {
+            operation.customize().config_override(single_attempt()).send().await
+        } else {
+            operation.send().await
+        };
+        let output = sent.map_err(|error| match request.explain(&error) {
+            // AWS answers 404 to If-Match on a missing key, others 412: both mean that it isn't what it was.
+            StoreError::NotFound { key } if matches!(condition, Condition::Matches(_)) => {
+                StoreError::Precondition { key }
+            }
+            other => other,
+        })?;
+        match output.e_tag() {
+            Some(etag) => Ok(ETag::new(etag)),
+            None => Err(StoreError::NotS3 {
+                endpoint: self.shared.endpoint.clone(),
+                reason: "a write was answered without an ETag".to_owned(),
+            }),
+        }
+    }
+
+    /// Deletes an object. One that isn't there is deleted already, unless a condition says otherwise.
+    pub async fn delete(&self, key: &str, condition: Condition) -> Result<(), StoreError> {
+        let request = self.request("DeleteObject", Some(key));
+        let sent = self
+            .shared
+            .client
+            .delete_object()
+            .bucket(&self.shared.bucket)
+            .key(key)
+            .set_if_match(condition.if_match())
+            .send()
+            .await;
+        match sent.map_err(|error| request.explain(&error)) {
+            Ok(_) => Ok(()),
+            Err(StoreError::NotFound { key }) if condition != Condition::None => Err(StoreError::Precondition { key }),
+            Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes many objects, a thousand with one request. All are tried, then the first failure is reported.
+    pub async fn delete_many(&self, keys: &[String]) -> Result<(), StoreError> {
+        let request = self.request("DeleteObjects", None);
+        let mut failures = Vec::new();
+        for batch in keys.chunks(DELETE_BATCH) {
+            let mut delete = Delete::builder().quiet(true);
+            for key in batch {
+                let object = ObjectIdentifier::builder().key(key).build();
+                delete = delete.objects(object.map_err(|error| configuration(&error))?);
+            }
+            let output = self
+                .shared
+                .client
+                .delete_objects()
+                .bucket(&self.shared.bucket)
+                .delete(delete.build().map_err(|error| configuration(&error))?)
+                .send()
+                .await
+                .map_err(|error| request.explain(&error))?;
+            failures.extend(output.errors().iter().filter(|error| error.code() != Some("NoSuchKey")).map(|error| {
+                (error.key().unwrap_or_default().to_owned(), error.code().unwrap_or("no reason given").to_owned())
+            }));
+        }
+        let count = failures.len();
+        match failures.into_iter().next() {
+            None => Ok(()),
+            Some((key, code)) => Err(StoreError::Delete { count, key, code }),
+        }
+    }
+
+    /// All objects whose keys begin with `prefix`, sorted by key.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        let mut objects = Vec::new();
+        let mut token = None;
+        for _ in 0..MAX_PAGES {
+            let (page, next) = self.list_page(prefix, None, token).await?;
+            objects.extend(page);
+            token = next;
+            if token.is_none() {
+                // Servers' orders differ.
+                objects.sort_by(|one: &ObjectInfo, other| one.key.cmp(&other.key));
+                return Ok(objects);
+            }
+        }
+        let reason = "a listing without an end".to_owned();
+        Err(StoreError::NotS3 { endpoint: self.shared.endpoint.clone(), reason })
+    }
+
+    /// One page of a listing, and how to go on.
+    async fn list_page(
+        &self,
+        prefix: &str,
+        limit: Option<i32>,
+        token: Option<String>,
+    ) -> Result<(Vec<ObjectInfo>, Option<String>), StoreError> {
+        let request = self.request("ListObjectsV2", None);
+        let output = self
+            .shared
+            .client
+            .list_objects_v2()
+            .bucket(&self.shared.bucket)
+            .prefix(prefix)
+            .set_max_keys(limit)
+            .set_continuation_token(token)
+            .send()
+            .await
+            .map_err(|error| request.explain(&error))?;
+        // The SDK takes any document without the elements it looks for as an empty listing.
+        if output.name().is_none() && output.key_count().is_none() && output.is_truncated().is_none() {
+            let reason = "a listing that names no bucket".to_owned();
+            return Err(StoreError::NotS3 { endpoint: self.shared.endpoint.clone(), reason });
+        }
+        let objects = output
+            .contents()
+            .iter()
+            .filter_map(|object| {
+                Some(ObjectInfo {
+                    key: object.key()?.to_owned(),
+                    size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+                    etag: ETag::new(object.e_tag().unwrap_or_default()),
+                    modified: object.last_modified().and_then(timestamp),
+                })
+            })
+            .collect();
+        let more = output.is_truncated() == Some(true);
+        Ok((objects, output.next_continuation_token().filter(|_| more).map(str::to_owned)))
+    }
+
+    /// Whether the bucket is there.
+    pub async fn bucket_exists(&self) -> Result<bool, StoreError> {
+        let request = self.request("HeadBucket", None);
+        let sent = self.shared.client.head_bucket().bucket(&self.shared.bucket).send().await;
+        match sent.map_err(|error| request.explain(&error)) {
+            Ok(_) => Ok(true),
+            Err(StoreError::NoBucket { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates the bucket. One that is ours already is fine.
+    pub async fn create_bucket(&self) -> Result<(), StoreError> {
+        use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
+        let request = self.request("CreateBucket", None);
+        // AWS wants to be told the region, except the first one, where it must not be.
+        let region = self.shared.region.as_deref().filter(|region| !self.shared.custom && *region != "us-east-1");
+        let configuration = region.map(|region| {
+            CreateBucketConfiguration::builder().location_constraint(BucketLocationConstraint::from(region)).build()
+        });
+        let sent = self
+            .shared
+            .client
+            .create_bucket()
+            .bucket(&self.shared.bucket)
+            .set_create_bucket_configuration(configuration)
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                use aws_sdk_s3::error::ProvideErrorMetadata as _;
+                match error.code() {
+                    Some("BucketAlreadyOwnedByYou") => Ok(()),
+                    _ => Err(request.explain(&error)),
+                }
+            }
+        }
+    }
+
+    /// The bucket's name.
+    pub fn bucket(&self) -> &str {
+        &self.shared.bucket
+    }
+
+    /// Where this is, for a person: `s3://bucket at http://…`.
+    pub fn location(&self) -> String {
+        self.shared.location.clone()
+    }
+
+    /// Names endpoint and bucket, the same in every process: what local caches are kept under.
+    pub fn identity(&self) -> String {
+        format!("{} {}", if self.shared.custom { self.shared.endpoint.as_str() } else { "aws" }, self.shared.bucket)
+    }
+
+    /// What has been asked of the store through this client.
+    pub fn counts(&self) -> RequestCounts {
+        self.shared.counters.read()
+    }
+
+    fn request<'a>(&'a self, operation: &'static str, key: Option<&'a str>) -> Request<'a> {
+        Request { operation, endpoint: &self.shared.endpoint, bucket: &self.shared.bucket, key }
+    }
+}
+
+/// How often a body that broke off is asked for.
+const READ_ATTEMPTS: u32 = 3;
+
+fn single_attempt() -> aws_sdk_s3::config::Builder {
+    aws_sdk_s3::Config::builder().retry_config(RetryConfig::disabled())
+}
+
+fn configuration(error: &aws_sdk_s3::error::BuildError) -> StoreError {
+    StoreError::Configuration { reason: error.to_string() }
+}
+
+fn timestamp(time: &aws_sdk_s3::primitives::DateTime) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
+}
