@@ -193,3 +193,8 @@ pub enum PublishError {
 pub(crate) fn now() -> Timestamp {
     Timestamp::now()
 }
+
+async fn bucket_for_writing(store: &crate::store::Store, _cache: &crate::cache::Cache, _consent: &crate::store::bucket::WriteConsent) -> Result<(), BucketError> {
+    if !store.bucket_exists().await? { store.create_bucket().await?; }
+    Ok(())
+}

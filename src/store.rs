@@ -3,6 +3,7 @@
 //! One client for AWS, any S3 server and the embedded store. Errors come by meaning ([`StoreError`]), bodies go from
 //! memory with a checksum of our own and are checked for completeness when they come, listings are sorted here.
 
+pub mod bucket;
 mod connect;
 mod error;
 mod transport;
@@ -157,6 +158,11 @@ impl Store {
             return Err(StoreError::Truncated { key: key.to_owned(), expected: length, received });
         }
         Ok(object.body)
+    }
+
+    /// The first bytes of an object: `length` of them, or all when it has fewer.
+    pub async fn get_start(&self, key: &str, length: u64) -> Result<Bytes, StoreError> {
+        Ok(self.read(key, Some(0..length)).await?.body)
     }
 
     /// Reads, and reads again when the body broke off: the SDK's own retries end with the first header.
