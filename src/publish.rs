@@ -27,6 +27,7 @@ use crate::version::VersionError;
 
 pub use attempt::{Publisher, preview};
 pub use remove::{Removed, remove};
+pub use scan::{nanoseconds_now, threads};
 
 /// What shall be published, and under which conditions.
 #[derive(Debug, Clone)]

@@ -61,6 +61,7 @@ impl ReadFailure {
     }
 }
 
+/// The time of day, nanoseconds since 1970.
 pub fn nanoseconds_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
