@@ -3,6 +3,7 @@
 //! One client for AWS, any S3 server and the embedded store. Errors come by meaning ([`StoreError`]), bodies go from
 //! memory with a checksum of our own and are checked for completeness when they come, listings are sorted here.
 
+pub mod bucket;
 mod connect;
 mod error;
 mod transport;
