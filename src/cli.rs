@@ -9,6 +9,8 @@ use crate::commands;
 use crate::environment::{self, Environment};
 use crate::failure;
 use crate::output::{ColorChoice, Output, OutputOptions};
+use crate::settings::{self, EnvFile, Purpose, Served, Settings, SettingsError};
+use crate::store::Store;
 
 /// Ship a source tree to S3 and run it anywhere as an ephemeral container
 #[derive(Debug, Parser)]
@@ -65,6 +67,8 @@ enum Command {
     List(commands::list::Args),
     Download(commands::download::Args),
     Delete(commands::delete::Args),
+    Serve(commands::serve::Args),
+    Status(commands::status::Args),
 }
 
 /// What every command is given.
@@ -76,6 +80,27 @@ pub struct Context {
     pub environment: Environment,
     /// The global flags.
     pub global: Global,
+}
+
+impl Context {
+    /// The settings, from the flags, the environment and `.env`.
+    pub fn settings(&self, purpose: Purpose) -> Result<Settings, SettingsError> {
+        let file = EnvFile::read(self.global.env_file.as_deref())?;
+        settings::resolve(&self.global, &self.environment, &file, purpose)
+    }
+
+    /// What `workspace serve` serves.
+    pub fn served(&self) -> Result<Served, SettingsError> {
+        let file = EnvFile::read(self.global.env_file.as_deref())?;
+        settings::resolve_served(&self.global, &self.environment, &file)
+    }
+
+    /// The store that the settings name. No request is made to it.
+    pub async fn store(&self, purpose: Purpose) -> anyhow::Result<(Settings, Store)> {
+        let settings = self.settings(purpose)?;
+        let store = Store::connect(&settings.store).await?;
+        Ok((settings, store))
+    }
 }
 
 /// Parses, runs, reports.
@@ -115,6 +140,8 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCod
         Command::List(args) => commands::list::run(context, args).await,
         Command::Download(args) => commands::download::run(context, args).await,
         Command::Delete(args) => commands::delete::run(context, args).await,
+        Command::Serve(args) => commands::serve::run(context, args).await,
+        Command::Status(args) => commands::status::run(context, args).await,
     }
 }
 

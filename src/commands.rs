@@ -3,5 +3,7 @@
 pub mod delete;
 pub mod download;
 pub mod list;
+pub mod serve;
+pub mod status;
 pub mod sync;
 pub mod upload;

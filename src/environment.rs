@@ -18,6 +18,14 @@ pub const S3_REGION: &str = "S3_REGION";
 pub const S3_CONTAINER_ENDPOINT: &str = "S3_CONTAINER_ENDPOINT";
 /// `s3` or `embedded`. Default: `s3` when an endpoint or a bucket is set.
 pub const STORAGE_MODE: &str = "STORAGE_MODE";
+/// Seconds to wait for a connection to the store. Default 5.
+pub const S3_CONNECT_TIMEOUT: &str = "S3_CONNECT_TIMEOUT";
+/// Seconds for one attempt of a request to the store, body included. Default 60.
+pub const S3_ATTEMPT_TIMEOUT: &str = "S3_ATTEMPT_TIMEOUT";
+/// Seconds that a body may stand still. Default 30.
+pub const S3_STALL_GRACE: &str = "S3_STALL_GRACE";
+/// Attempts of a request to the store, the first included. Default 3.
+pub const S3_ATTEMPTS: &str = "S3_ATTEMPTS";
 /// A PEM file of certificate authorities to trust beside the system's.
 pub const WORKSPACE_CA_BUNDLE: &str = "WORKSPACE_CA_BUNDLE";
 /// Where the embedded store keeps its data. Default: the user's data folder.
@@ -30,6 +38,12 @@ pub const WORKSPACE_LOG: &str = "WORKSPACE_LOG";
 pub const CI: &str = "CI";
 /// Set to anything: no colour.
 pub const NO_COLOR: &str = "NO_COLOR";
+/// The user's home folder.
+pub const HOME: &str = "HOME";
+/// Where programs keep a user's data. Default `~/.local/share`.
+pub const XDG_DATA_HOME: &str = "XDG_DATA_HOME";
+/// Where programs keep what they can make again. Default `~/.cache`.
+pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
 
 /// A snapshot of the process's environment, taken once in `main`.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +77,26 @@ impl Environment {
     /// All variables that are text.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.variables.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str()?)))
+    }
+
+    /// Where this program keeps the user's data, by the rules of XDG. `None` for a user without a home.
+    pub fn data_folder(&self) -> Option<PathBuf> {
+        self.base_folder(XDG_DATA_HOME, ".local/share")
+    }
+
+    /// Where this program keeps what it can make again, by the rules of XDG. `None` for a user without a home.
+    pub fn cache_folder(&self) -> Option<PathBuf> {
+        self.base_folder(XDG_CACHE_HOME, ".cache")
+    }
+
+    fn base_folder(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
+        // The XDG rules: a relative path counts as none.
+        let base = self.path(variable).filter(|path| path.is_absolute());
+        let base = base.or_else(|| {
+            let home = self.path(HOME).or_else(|| etcetera::home_dir().ok());
+            home.map(|home| home.join(below_home))
+        });
+        base.map(|base| base.join("workspace"))
     }
 
     /// Whether colour is unwanted: see <https://no-color.org>.

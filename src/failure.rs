@@ -2,8 +2,12 @@
 
 use std::process::ExitCode;
 
+use crate::embedded::EmbeddedError;
 use crate::names::NameError;
 use crate::output::Output;
+use crate::settings::SettingsError;
+use crate::store::StoreError;
+use crate::store::bucket::BucketError;
 
 /// How `workspace` ends. Part of the interface: scripts rely on these numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,5 +45,99 @@ fn classify(error: &anyhow::Error) -> (Exit, Vec<String>) {
     if error.downcast_ref::<NameError>().is_some() {
         return (Exit::Usage, vec!["a name is made of a-z, 0-9, `.`, `_` and `-`, such as `my-app`".to_owned()]);
     }
+    // The first of these in the chain decides: whoever adds context above it knows less about it.
+    for cause in error.chain() {
+        let found = cause
+            .downcast_ref()
+            .map(of_bucket)
+            .or_else(|| cause.downcast_ref().map(of_store))
+            .or_else(|| cause.downcast_ref().map(of_settings));
+        if let Some((exit, hint)) = found {
+            return (exit, hint.map(str::to_owned).into_iter().collect());
+        }
+    }
     (Exit::Failure, Vec::new())
+}
+
+fn of_settings(error: &SettingsError) -> (Exit, Option<&'static str>) {
+    let hint = match error {
+        SettingsError::Empty { .. } => "give it a value, or take it away",
+        SettingsError::Mode { .. } => {
+            "`STORAGE_MODE=s3` for S3, `STORAGE_MODE=embedded` for the store on this machine; folders are moved into it \
+             with `workspace upload NAME DIR`"
+        }
+        SettingsError::NotConfigured => {
+            "set S3_ENDPOINT or S3_BUCKET, or STORAGE_MODE=embedded for the store on this machine"
+        }
+        SettingsError::Mixed { .. } => "set S3_ENDPOINT beside them, or take them away",
+        SettingsError::NothingForS3 => "set S3_ENDPOINT for a server, S3_BUCKET for AWS",
+        SettingsError::NoBucket => "set S3_BUCKET, or S3_ENDPOINT if it is not AWS you mean",
+        SettingsError::NoDataFolder => "set WORKSPACE_DATA_DIR",
+        SettingsError::Invalid { .. } | SettingsError::HalfKeys { .. } | SettingsError::File { .. } => {
+            "`.env.example` describes every setting"
+        }
+    };
+    (Exit::Usage, Some(hint))
+}
+
+fn of_bucket(error: &BucketError) -> (Exit, Option<&'static str>) {
+    match error {
+        BucketError::Store(error) => of_store(error),
+        BucketError::Newer { .. } => (Exit::Failure, Some("install a newer version of workspace")),
+        BucketError::Damaged { .. } => (Exit::Failure, Some("restore `bucket.json`, or use another bucket")),
+        BucketError::NotOurs { .. } => (Exit::Conflict, Some("`--yes` to use it all the same, or another S3_BUCKET")),
+        BucketError::NoConditions { .. } => {
+            (Exit::Failure, Some("`--single-writer` if only one upload runs at a time, or another server"))
+        }
+        BucketError::CannotCreate { source, .. } => {
+            let exit = of_store(source).0;
+            (exit, Some("create the bucket with an account that may, or check S3_BUCKET"))
+        }
+    }
+}
+
+fn of_store(error: &StoreError) -> (Exit, Option<&'static str>) {
+    match error {
+        StoreError::NotFound { .. } => (Exit::NotFound, None),
+        StoreError::NoBucket { .. } => (Exit::NotFound, Some("check S3_BUCKET; `workspace upload` creates it")),
+        StoreError::Precondition { .. } | StoreError::Conflict { .. } => (Exit::Conflict, Some("try again")),
+        StoreError::BucketName { .. } => {
+            (Exit::Usage, Some("3 to 63 of a-z, 0-9, `.` and `-`, a letter or digit at both ends"))
+        }
+        StoreError::WrongRegion { .. } => (Exit::Usage, Some("set S3_REGION to the bucket's region")),
+        StoreError::NoRegion => (Exit::Usage, Some("set S3_REGION, or S3_ENDPOINT if it is not AWS you mean")),
+        StoreError::AccessDenied { .. } => (Exit::Failure, Some("check what the key in S3_ACCESS_KEY may do")),
+        StoreError::BadCredentials { .. } => (
+            Exit::Failure,
+            Some("check S3_ACCESS_KEY and S3_SECRET_KEY; `workspace status --settings` says where they come from"),
+        ),
+        StoreError::NoCredentials { .. } => {
+            (Exit::Usage, Some("set S3_ACCESS_KEY and S3_SECRET_KEY in the same place as the endpoint"))
+        }
+        StoreError::ClockSkew { .. } => (Exit::Failure, Some("set this machine's clock")),
+        StoreError::Unreachable { .. } => {
+            (Exit::Unavailable, Some("check S3_ENDPOINT and the network; `workspace status --settings` tries it"))
+        }
+        StoreError::Timeout { .. } | StoreError::Throttled { .. } | StoreError::Truncated { .. } => {
+            (Exit::Unavailable, Some("try again later"))
+        }
+        StoreError::NotS3 { .. } => {
+            (Exit::Failure, Some("check S3_ENDPOINT: it may name a console or a proxy instead of the S3 port"))
+        }
+        StoreError::StorageFull => (Exit::Failure, Some("make room, or use another store")),
+        StoreError::CaBundle { .. } => (Exit::Usage, Some("WORKSPACE_CA_BUNDLE names a file of PEM certificates")),
+        StoreError::Server { status, .. } if *status >= 500 => (Exit::Unavailable, Some("try again later")),
+        StoreError::Embedded(EmbeddedError::Newer { .. }) => {
+            (Exit::Failure, Some("install a newer version of workspace"))
+        }
+        StoreError::Embedded(EmbeddedError::Folder { .. }) => {
+            (Exit::Failure, Some("WORKSPACE_DATA_DIR names another folder"))
+        }
+        StoreError::Embedded(EmbeddedError::Damaged { .. })
+        | StoreError::Unsupported { .. }
+        | StoreError::Damaged { .. }
+        | StoreError::Delete { .. }
+        | StoreError::Server { .. }
+        | StoreError::Configuration { .. } => (Exit::Failure, None),
+    }
 }

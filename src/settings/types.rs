@@ -29,7 +29,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// An access key, its secret, and the token of temporary ones.
+/// An access key and its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys {
     /// Names the key.
