@@ -65,6 +65,8 @@ enum Command {
     List(commands::list::Args),
     Download(commands::download::Args),
     Delete(commands::delete::Args),
+    Health(commands::health::Args),
+    Status(commands::status::Args),
 }
 
 /// What every command is given.
@@ -115,6 +117,8 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCod
         Command::List(args) => commands::list::run(context, args).await,
         Command::Download(args) => commands::download::run(context, args).await,
         Command::Delete(args) => commands::delete::run(context, args).await,
+        Command::Health(args) => commands::health::run(context, args).await,
+        Command::Status(args) => commands::status::run(context, args).await,
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub mod delete;
 pub mod download;
+pub mod health;
 pub mod list;
+pub mod status;
 pub mod sync;
 pub mod upload;

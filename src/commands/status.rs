@@ -1,0 +1,54 @@
+//! `workspace status`: inside a container, what runs there and how it is.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::health::judge;
+use crate::cli::Context;
+use crate::failure::Exit;
+use crate::output::relative_time;
+use crate::run::hide_memory;
+use crate::run::state::{State, StateDir};
+
+/// Show what runs in this container: version, phase, health
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// One document of JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    state: State,
+    healthy: bool,
+    detail: String,
+}
+
+/// Runs the command.
+pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
+    hide_memory();
+    let state = StateDir::of(&context.environment).read()?;
+    let (healthy, detail) = judge(&state).await;
+    if args.json {
+        context.output.json(&Report { state, healthy, detail })?;
+        return Ok(Exit::Success.into());
+    }
+    let version = state.version.map_or_else(|| "not known yet".to_owned(), |number| number.to_string());
+    let since = relative_time(state.since, jiff::Timestamp::now());
+    context.output.data(&format!("workspace  {}", state.selector));
+    context.output.data(&format!("version    {version}"));
+    context.output.data(&format!("phase      {}", state.phase.as_str()));
+    context.output.data(&format!("since      {since} ({})", state.since));
+    context.output.data(&format!("health     {detail}"));
+    if let Some(port) = state.port {
+        context.output.data(&format!("port       {port}"));
+    }
+    if let Some(error) = &state.error {
+        context.output.data(&format!("error      {error}"));
+    }
+    Ok(Exit::Success.into())
+}
