@@ -2,6 +2,7 @@
 
 pub mod delete;
 pub mod download;
+pub mod health;
 pub mod list;
 pub mod serve;
 pub mod status;

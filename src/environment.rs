@@ -34,6 +34,14 @@ pub const WORKSPACE_DATA_DIR: &str = "WORKSPACE_DATA_DIR";
 pub const WORKSPACE_CACHE_DIR: &str = "WORKSPACE_CACHE_DIR";
 /// Which events are logged, as a `tracing` filter such as `workspace=debug`.
 pub const WORKSPACE_LOG: &str = "WORKSPACE_LOG";
+/// In a container: where `run` keeps what `health` and `status` read. Default `/tmp/workspace`.
+pub const WORKSPACE_STATE_DIR: &str = "WORKSPACE_STATE_DIR";
+/// In a container: how many seconds an installation may take. Default 600.
+pub const WORKSPACE_INSTALL_LIMIT: &str = "WORKSPACE_INSTALL_LIMIT";
+/// In a container: how many seconds the application has to become ready. Default 60.
+pub const WORKSPACE_READY_LIMIT: &str = "WORKSPACE_READY_LIMIT";
+/// In a container: how many seconds the application has to end after SIGTERM. Default 10.
+pub const WORKSPACE_STOP_GRACE: &str = "WORKSPACE_STOP_GRACE";
 /// Set by CI systems: nothing is asked, and the embedded store is never used silently.
 pub const CI: &str = "CI";
 /// Set to anything: no colour.

@@ -93,7 +93,7 @@ impl Declared {
             "build" => self.build = Some(commands(value)?),
             "release" => self.release = Some(command(value)?),
             "start" => self.start = Some(command(value)?),
-            "port" => self.port = Some(port(value)?),
+            "port" => self.port = Some(port(&value)?),
             "health" => self.health = Some(health(value)?),
             "environment" => self.environment = environment(value)?,
             _ => return Err(Problem::Unknown),
@@ -224,7 +224,7 @@ fn commands(value: Value) -> Result<Vec<Command>, Problem> {
     }
 }
 
-fn port(value: Value) -> Result<u16, Problem> {
+fn port(value: &Value) -> Result<u16, Problem> {
     let number = value.as_u64().and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0);
     number.ok_or_else(|| Problem::Value("must be a number from 1 to 65535".to_owned()))
 }

@@ -24,28 +24,28 @@ pub(super) fn detect(
     given: &Given<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Plan>, ApplicationError> {
-    let marked = |(_, files): &&(Runtime, &'static [&'static str])| files.iter().any(|file| folder.contains(file));
+    let is_marked = |(_, files): &&(Runtime, &'static [&'static str])| files.iter().any(|file| folder.contains(file));
     let hit = match &given.declared.runtime {
         // What is declared needs no marker, but uses one if there is one.
         Some(runtime) => {
             let files = MARKERS.iter().find(|(known, _)| known == runtime).map_or(&[][..], |(_, files)| files);
             Some((runtime.clone(), files))
         }
-        None => MARKERS.iter().find(marked).map(|(runtime, files)| (runtime.clone(), *files)),
+        None => MARKERS.iter().find(is_marked).map(|(runtime, files)| (runtime.clone(), *files)),
     };
     let Some((runtime, files)) = hit else {
         return Ok(None);
     };
-    let marker = files.iter().copied().find(|file| folder.contains(file));
-    if runtime == Runtime::Node && marker.is_some() {
+    let found = files.iter().copied().find(|file| folder.contains(file));
+    if runtime == Runtime::Node && found.is_some() {
         return node::detect(folder, given, warnings);
     }
     let mut plan = Plan::new(runtime);
-    if let Some(marker) = marker {
+    if let Some(marker) = found {
         plan.because("runtime", marker);
     }
     if !given.has_start() {
-        warnings.push(no_start_known(&plan.runtime, marker));
+        warnings.push(no_start_known(&plan.runtime, found));
     }
     Ok(Some(plan))
 }

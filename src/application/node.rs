@@ -13,6 +13,7 @@ use lock::Lock;
 /// The parts of `package.json` that matter here. What has an unexpected type is treated as absent, as npm does.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the names are npm's")]
 pub(super) struct Package {
     scripts: Texts,
     main: serde_json::Value,
@@ -256,11 +257,11 @@ fn start(folder: &Folder<'_>, package: &Package, plan: &mut Plan) -> Result<(), 
     } else if folder.contains("index.js") && (!main_is("index.js") || is_server(folder, "index.js")?) {
         plan.start = Some(Command::Exec(vec!["node".to_owned(), "index.js".to_owned()]));
         plan.because("start", "index.js");
-    } else if let Some(main) = main.filter(|main| folder.contains(clean(main))) {
-        if is_server(folder, clean(main))? {
-            plan.start = Some(Command::Exec(vec!["node".to_owned(), clean(main).to_owned()]));
-            plan.because("start", "`main` in package.json, which opens a port");
-        }
+    } else if let Some(main) = main.map(clean)
+        && is_server(folder, main)?
+    {
+        plan.start = Some(Command::Exec(vec!["node".to_owned(), main.to_owned()]));
+        plan.because("start", "`main` in package.json, which opens a port");
     }
     Ok(())
 }
