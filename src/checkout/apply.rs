@@ -76,7 +76,7 @@ pub fn apply(
     for &at in &plan.directories {
         applying.make_folders(manifest.entries[at].path.as_str())?;
     }
-    applying.delete(&plan.delete)?;
+    applying.delete(&plan.delete, manifest)?;
     let mut applied = applying.applied;
     applied.kept = plan.kept + plan.chmod.len() as u64;
     applied.left.clone_from(&plan.left);
@@ -207,7 +207,7 @@ impl Applying<'_> {
     }
 
     /// Removes what is no longer wanted, then the folders that this left empty.
-    fn delete(&mut self, paths: &[String]) -> Result<(), CheckoutError> {
+    fn delete(&mut self, paths: &[String], manifest: &Manifest) -> Result<(), CheckoutError> {
         let target = self.target;
         let mut folders = BTreeSet::new();
         for path in paths {
@@ -229,6 +229,10 @@ impl Applying<'_> {
         }
         // Deepest first: a folder sorts before what is in it.
         for folder in folders.iter().rev() {
+            // The version may want the folder, and nothing in it.
+            if manifest.entry(folder).is_some() {
+                continue;
+            }
             if let Ok((parent, name)) = target.parent(folder) {
                 // Not empty: somebody else's, or still needed.
                 let _ = rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR);

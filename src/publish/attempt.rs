@@ -438,7 +438,7 @@ impl Publisher<'_> {
         let mut wanted = Vec::new();
         for (at, (entry, hash)) in look.selection.entries.iter().zip(&look.hashes).enumerate() {
             let SourceKind::File(stat) = entry.kind else { continue };
-            let known = stat.size == 0 || hash.is_some_and(|hash| contents.find_file(&hash).is_some());
+            let known = stat.size == 0 || hash.is_some_and(|hash| ContentIndex::find_file(&[&contents], &hash).is_some());
             if !known {
                 wanted.push(Wanted { at, path: entry.path.to_string(), stat });
             }
@@ -505,8 +505,8 @@ impl Publisher<'_> {
                 && *size > 0
             {
                 // What was sent now comes first: after folding, the same content also lies in an older pack.
-                let found = state.sent.contents.find_file(hash).or_else(|| contents.find_file(hash));
-                let (parts, cut) = found.ok_or_else(moved)?;
+                let indexes = [&state.sent.contents, contents];
+                let (parts, cut) = ContentIndex::find_file(&indexes, hash).ok_or_else(moved)?;
                 *content = builder.content(&parts, cut);
             }
             builder.push(entry);
