@@ -51,8 +51,8 @@ impl Index {
     /// The digest of a file that looks as it did when it was hashed.
     pub fn find(&self, path: &str, stat: &Stat) -> Option<Hash> {
         let known = self.files.get(path)?;
-        let unchanged =
-            Stat { executable: stat.executable, ..known.stat } == *stat && stat.mtime.max(stat.ctime) + AT_REST <= known.hashed;
+        let unchanged = Stat { executable: stat.executable, ..known.stat } == *stat
+            && stat.mtime.max(stat.ctime) + AT_REST <= known.hashed;
         unchanged.then_some(known.hash)
     }
 

@@ -79,7 +79,8 @@ pub fn plan(
         obstacles: HashSet::new(),
         parent: None,
     };
-    let fresh = target.list("").map_err(target.error("read", ""))?.iter().all(|(name, _)| name == STATE_DIRECTORY.as_bytes());
+    let fresh =
+        target.list("").map_err(target.error("read", ""))?.iter().all(|(name, _)| name == STATE_DIRECTORY.as_bytes());
     if fresh {
         planner.everything();
     } else {
@@ -285,6 +286,11 @@ impl Planner<'_> {
         for (path, there) in paths.into_iter().zip(found) {
             let goes_anyway = self.obstacles.contains(path)
                 || path.match_indices('/').any(|(slash, _)| self.obstacles.contains(&path[..slash]));
+            if there == Found::Nothing && self.options.delete {
+                // Its folders may be left over from a checkout that was killed between them.
+                self.plan.delete.push(path.to_owned());
+                continue;
+            }
             if goes_anyway || matches!(there, Found::Nothing | Found::Obstructed) {
                 continue;
             }

@@ -29,7 +29,8 @@ pub async fn unless<T>(context: &Context, committing: &AtomicBool, work: impl Fu
 /// SIGINT or SIGTERM. Where neither can be listened to, never.
 async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {

@@ -18,6 +18,9 @@ use super::PublishError;
 /// How often a file that changes while it is read is read again.
 const READS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(50);
+/// Times of files advance in ticks of at most 10 ms (Linux with `HZ=100`): what changed in the tick before reading began
+/// could change again while it is read without its times telling. Nanoseconds.
+const TICK: i64 = 12_000_000;
 
 /// A file's digest, and what it looked like when it was read.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +76,24 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
+/// Opens a file that has been at rest for a tick: from now on its times tell every change. Nothing while it is not.
+pub fn open_settled(path: &Path) -> Result<Option<(File, Stat, i64)>, ReadFailure> {
+    let file = open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(ReadFailure::Moved);
+    }
+    let stat = Stat::of(&metadata);
+    let age = nanoseconds_now().saturating_sub(stat.mtime.max(stat.ctime));
+    if (0..TICK).contains(&age) {
+        std::thread::sleep(Duration::from_nanos((TICK - age).unsigned_abs()));
+        if Stat::of(&file.metadata()?) != stat {
+            return Ok(None);
+        }
+    }
+    Ok(Some((file, stat, nanoseconds_now())))
+}
+
 /// Reads with `read` until the file looks the same before and after.
 pub fn steadily<T>(
     path: &Path,
@@ -82,13 +103,7 @@ pub fn steadily<T>(
         if attempt > 0 {
             std::thread::sleep(PAUSE);
         }
-        let began = nanoseconds_now();
-        let mut file = open(path)?;
-        let before = file.metadata()?;
-        if !before.is_file() {
-            return Err(ReadFailure::Moved);
-        }
-        let before = Stat::of(&before);
+        let Some((mut file, before, began)) = open_settled(path)? else { continue };
         let value = read(&mut file, before)?;
         if Stat::of(&file.metadata()?) == before {
             return Ok((value, before, began));
