@@ -1,5 +1,7 @@
 //! The store's contract, on the embedded store in this process, on the same over TCP, and on a server others wrote.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 #[path = "support/contract.rs"]
 mod contract;
 #[path = "support/servers.rs"]
@@ -26,10 +28,10 @@ async fn fresh(settings: &StoreSettings) -> Store {
 async fn holds(settings: impl Fn(&str) -> StoreSettings) {
     fresh(&settings("warm-up")).await;
     for (name, check) in contract::CHECKS {
-        eprintln!("{name}");
         let settings = settings(&name.replace('_', "-"));
         assert!(!Store::connect(&settings).await.unwrap().bucket_exists().await.unwrap());
-        check(fresh(&settings).await).await;
+        let checked = tokio::spawn(check(fresh(&settings).await)).await;
+        assert!(checked.is_ok(), "the check `{name}` failed");
     }
 }
 
@@ -40,7 +42,9 @@ async fn race_of_creators(stores: &[Store], creators: usize, at_once: usize) {
     let outcomes: Vec<_> = futures::stream::iter(0..creators)
         .map(|number| {
             let store = store(number);
-            tokio::spawn(async move { store.put_once("race", format!("creator {number}").into(), Condition::Absent).await })
+            tokio::spawn(
+                async move { store.put_once("race", format!("creator {number}").into(), Condition::Absent).await },
+            )
         })
         .buffer_unordered(at_once)
         .collect()
@@ -90,10 +94,7 @@ fn consent(yes: bool) -> WriteConsent<'static> {
 /// The first writer probes; the second finds the record; a bucket of somebody else's needs consent.
 async fn opens_for_writing(settings: impl Fn(&str) -> StoreSettings, delete_if_match: bool) {
     let store = Store::connect(&settings("opened")).await.unwrap();
-    assert!(matches!(
-        Bucket::open_for_reading(&store).await,
-        Err(BucketError::Store(StoreError::NoBucket { .. }))
-    ));
+    assert!(matches!(Bucket::open_for_reading(&store).await, Err(BucketError::Store(StoreError::NoBucket { .. }))));
     let first = Bucket::open_for_writing(&store, &consent(false)).await.unwrap();
     assert_eq!((first.record.level, first.record.delete_if_match), (Level::Cas, delete_if_match));
     let keys: Vec<_> = store.list("").await.unwrap().into_iter().map(|info| info.key).collect();
@@ -114,8 +115,9 @@ async fn opens_for_writing(settings: impl Fn(&str) -> StoreSettings, delete_if_m
 async fn first_writers_agree(settings: impl Fn(&str) -> StoreSettings) {
     let store = fresh(&settings("agreed")).await;
     let (one, other, consent) = (store.clone(), store.clone(), consent(false));
-    let (one, other) =
-        tokio::join!(Bucket::open_for_writing(&one, &consent), Bucket::open_for_writing(&other, &consent));
+    let one = Box::pin(Bucket::open_for_writing(&one, &consent));
+    let other = Box::pin(Bucket::open_for_writing(&other, &consent));
+    let (one, other) = tokio::join!(one, other);
     assert_eq!(one.unwrap(), other.unwrap());
 }
 

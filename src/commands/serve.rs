@@ -14,7 +14,7 @@ use crate::settings::Served;
 /// Serve the store on this machine over the S3 protocol
 ///
 /// Listens on 127.0.0.1 and, on Linux, on the address of Docker's bridge, so that containers reach it. Every request
-/// must be signed: with S3_ACCESS_KEY and S3_SECRET_KEY if they are set, else with keys that are made up and kept.
+/// must be signed: with `S3_ACCESS_KEY` and `S3_SECRET_KEY` if they are set, else with keys that are made up and kept.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Address to listen on, such as `127.0.0.1:9900`; may be given more than once

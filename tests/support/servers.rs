@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use workspace::settings::{Backend, Keys, Limits, S3Settings, Secret, StoreSettings};
 
 /// Long enough for a server to start on a busy machine.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// Settings for an S3 server.
 pub fn s3(endpoint: &str, access_key: &str, secret_key: &str, bucket: &str) -> StoreSettings {
