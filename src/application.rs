@@ -1,1 +1,155 @@
-//! application
+//! The application plan: what a tree is, and how it is installed, built, started and probed.
+//!
+//! Worked out once, at upload, from exactly the files that will be uploaded, and stored in the manifest's first line;
+//! whoever runs a version later goes by the plan and never guesses again. Everything here is pure: it sees a
+//! [`SourceTree`] and answers with a [`Detection`].
+//!
+//! Order of authority: `workspace.yaml`, then `Procfile`, then what the root folder (or `dir:`) holds. Only that folder
+//! counts, so one `.php` file inside a dependency can't turn a Node app into a PHP one.
+
+mod command;
+mod declared;
+mod folder;
+mod languages;
+mod node;
+mod plan;
+mod procfile;
+
+use std::io;
+
+pub use command::Command;
+pub use plan::{HealthCheck, Plan, Reason, Runtime};
+
+use declared::Declared;
+use folder::Folder;
+
+/// The file that overrides any part of the plan.
+pub const WORKSPACE_YAML: &str = "workspace.yaml";
+
+/// Read access to the tree that is about to be uploaded: ignored files don't exist in it.
+pub trait SourceTree {
+    /// Whether `path` (relative, `/`-separated) is a file or link of the tree.
+    fn contains(&self, path: &str) -> bool;
+    /// The content of a file, or `None` where there is none.
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>>;
+    /// Every path, in any order.
+    fn paths(&self) -> Box<dyn Iterator<Item = &str> + '_>;
+}
+
+/// What was found out about a tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Detection {
+    /// How to run it. `None`: nothing here is known to start, so the tree is stored and not run. A plan without a
+    /// [`Plan::start`] names a runtime that was recognised but needs a `workspace.yaml` to be run.
+    pub plan: Option<Plan>,
+    /// What the uploader ought to look at, one sentence or two each.
+    pub warnings: Vec<String>,
+}
+
+/// Why no plan could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplicationError {
+    /// A file of the tree can't be read.
+    #[error("can't read `{path}`")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A declaration isn't valid YAML, or a value has the wrong type.
+    #[error("`{path}` can't be understood: {reason}")]
+    Syntax {
+        /// The file.
+        path: String,
+        /// What is wrong, with its line where known.
+        reason: String,
+    },
+    /// A key that this release doesn't know.
+    #[error("`{path}` line {line}: unknown key `{key}`{}", suggestion_text(suggestion.as_deref()))]
+    UnknownKey {
+        /// The file.
+        path: String,
+        /// Counted from 1.
+        line: usize,
+        /// The key as written.
+        key: String,
+        /// The known key that looks most like it.
+        suggestion: Option<String>,
+    },
+    /// A value that can't be used.
+    #[error("`{path}` line {line}: `{key}` {reason}")]
+    Value {
+        /// The file.
+        path: String,
+        /// Counted from 1.
+        line: usize,
+        /// The key.
+        key: String,
+        /// What is wrong with its value.
+        reason: String,
+    },
+}
+
+fn suggestion_text(suggestion: Option<&str>) -> String {
+    suggestion.map_or_else(
+        || format!("; known keys are {}", declared::KEYS.join(", ")),
+        |name| format!("; did you mean `{name}`?"),
+    )
+}
+
+/// Works out how the tree is run.
+pub fn detect(tree: &dyn SourceTree) -> Result<Detection, ApplicationError> {
+    let declared = Declared::read(tree)?;
+    let folder = Folder::new(tree, declared.dir.as_deref());
+    let mut warnings = Vec::new();
+    if let Some(dir) = declared.dir.as_deref().filter(|_| folder.is_empty()) {
+        warnings.push(format!("`{WORKSPACE_YAML}` says `dir: {dir}`, but nothing in that folder will be uploaded"));
+    }
+    let processes = procfile::read(&folder, &mut warnings)?;
+    let given = Given { declared: &declared, web: processes.web.is_some() };
+    let detected = languages::detect(&folder, &given, &mut warnings)?;
+    let has_start = declared.start.is_some() || processes.web.is_some();
+    let mut plan = match detected {
+        Some(plan) => plan,
+        None if has_start => Plan::new(declared.runtime.clone().unwrap_or(Runtime::Custom)),
+        None => return Ok(Detection { plan: None, warnings }),
+    };
+    procfile::apply(processes, &mut plan);
+    declared.apply(&mut plan);
+    if plan.start.is_none() && plan.runtime == Runtime::Node && plan.package_manager.as_deref() == Some("npm") {
+        return Ok(Detection { plan: None, warnings });
+    }
+    if plan.runtime == Runtime::Custom && plan.image.is_none() {
+        warnings.push(format!(
+            "what runs `{}` isn't known: name it in `{WORKSPACE_YAML}`, as `runtime: node` or as `image:`",
+            plan.start.as_ref().map(ToString::to_string).unwrap_or_default()
+        ));
+    }
+    if let Some(missing) = plan.start.as_ref().filter(|_| plan.build.is_empty()).and_then(|start| {
+        let script = node::script_of(start)?;
+        (!node::resolves(&folder, &script)).then_some(script)
+    }) {
+        warnings.push(format!(
+            "the start command runs `{missing}`, which is not among the files to upload; \
+             is it ignored, or made by a build step that isn't declared?"
+        ));
+    }
+    Ok(Detection { plan: Some(plan), warnings })
+}
+
+/// What is settled before detection looks at the tree, so that it doesn't warn about what doesn't matter.
+struct Given<'a> {
+    declared: &'a Declared,
+    /// The Procfile has a `web` line.
+    web: bool,
+}
+
+impl Given<'_> {
+    fn has_start(&self) -> bool {
+        self.web || self.declared.start.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,10 @@
 
 pub mod delete;
 pub mod download;
+pub mod health;
+mod interrupt;
 pub mod list;
+mod publication;
 pub mod serve;
 pub mod status;
 pub mod sync;

@@ -9,6 +9,8 @@
 //! The format of everything that lies in a bucket is described in [`format`].
 
 pub mod application;
+pub mod budget;
+pub mod cache;
 pub mod checkout;
 pub mod cli;
 pub mod commands;
@@ -24,3 +26,4 @@ pub mod run;
 pub mod settings;
 pub mod source;
 pub mod store;
+pub mod version;

@@ -149,6 +149,11 @@ impl Output {
         self.line(&format!("{} {text}", self.paint("warning:", "33;1")));
     }
 
+    /// What a program that runs on our behalf printed, as it is: stderr.
+    pub fn pass(&self, bytes: &[u8]) {
+        let _ = io::stderr().lock().write_all(bytes);
+    }
+
     /// The next thing to try.
     pub fn hint(&self, text: &str) {
         self.line(&format!("{} {text}", self.paint("hint:", "36;1")));

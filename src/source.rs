@@ -1,1 +1,200 @@
-//! source
+//! What is source: which entries of a folder go into a version, and why the others don't.
+//!
+//! In a git work tree git is the authority: tracked files, and untracked ones that no ignore rule excludes. Elsewhere
+//! `.gitignore` files decide. Defaults (`node_modules/`, `*.log`, …) apply to what is not tracked. `.workspaceignore`
+//! files (gitignore syntax) add and, with `!`, take back. Never without such an explicit `!`: `.git/`, `.env` files and
+//! private keys.
+
+mod defaults;
+mod git;
+mod provenance;
+mod rules;
+mod walk;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::format::{PathError, TreePath};
+
+pub use defaults::LOCK_FILES;
+pub use git::{Commit, commit_of, is_ancestor};
+pub use provenance::Provenance;
+pub use walk::select;
+
+/// What a person may ask of the selection.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SourceOptions {
+    /// Take lock files even when an ignore rule excludes them.
+    pub include_lock: bool,
+}
+
+/// The entries of a folder that are source, sorted by path.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// The folder.
+    pub root: PathBuf,
+    /// What goes.
+    pub entries: Vec<SourceEntry>,
+    /// What does not: folders are named once, without what is in them.
+    pub excluded: Vec<Excluded>,
+    /// What the person ought to look at.
+    pub warnings: Vec<String>,
+}
+
+/// An entry that goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceEntry {
+    /// Where it stands.
+    pub path: TreePath,
+    /// What it is.
+    pub kind: SourceKind,
+}
+
+/// What an entry is, as far as a look at the file system tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceKind {
+    /// A regular file.
+    File(Stat),
+    /// A symbolic link with its text.
+    Link(String),
+    /// An empty folder.
+    Directory,
+}
+
+/// What tells whether a file may have changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Stat {
+    /// Bytes.
+    pub size: u64,
+    /// Modification time, nanoseconds since 1970.
+    pub mtime: i64,
+    /// Change time, nanoseconds since 1970.
+    pub ctime: i64,
+    /// Inode number.
+    pub inode: u64,
+    /// Whether its owner may execute it.
+    pub executable: bool,
+}
+
+impl Stat {
+    /// From the file system's answer.
+    pub fn of(metadata: &std::fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        Self {
+            size: metadata.size(),
+            mtime: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            ctime: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+            executable: metadata.mode() & 0o100 != 0,
+        }
+    }
+}
+
+/// An entry that does not go, and the rule that decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excluded {
+    /// Its path, with a `/` at the end when it is a folder.
+    pub path: String,
+    /// Why.
+    pub rule: Rule,
+}
+
+/// Why something does not go.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// Secret-looking: never without an explicit `!` in `.workspaceignore`.
+    Secret,
+    /// git ignores it.
+    Git,
+    /// A pattern of an ignore file: the file and the pattern.
+    File(String, String),
+    /// One of the defaults: the pattern.
+    Default(String),
+    /// Neither file, folder nor link.
+    Special,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Secret => out.write_str("secret"),
+            Self::Git => out.write_str("ignored by git"),
+            Self::File(file, pattern) => write!(out, "{file}: {pattern}"),
+            Self::Default(pattern) => write!(out, "default: {pattern}"),
+            Self::Special => out.write_str("no regular file"),
+        }
+    }
+}
+
+/// Why nothing could be selected. Nothing is published.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The folder is not there.
+    #[error("there is no folder `{}`", .0.display())]
+    NoSuchDirectory(PathBuf),
+    /// It is there and is something else.
+    #[error("`{}` is not a folder", .0.display())]
+    NotADirectory(PathBuf),
+    /// Something in it can't be read.
+    #[error("can't read `{}`", path.display())]
+    Unreadable {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A name that is not UTF-8, so that it could not be restored everywhere.
+    #[error("the name of `{0}` is not UTF-8; rename it or exclude it in .workspaceignore")]
+    NotUtf8(String),
+    /// A path that no version can hold.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// git is there and failed.
+    #[error("git can't tell what is source in `{}`: {message}", path.display())]
+    Git {
+        /// The folder.
+        path: PathBuf,
+        /// git's own words.
+        message: String,
+    },
+    /// An ignore file can't be understood.
+    #[error("the ignore file `{}` can't be read: {message}", path.display())]
+    IgnoreFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// Nothing to publish.
+    #[error("`{}` has nothing to upload{}", path.display(), if *.excluded == 0 { String::new() } else { format!(": {excluded} entries in it are excluded") })]
+    Empty {
+        /// The folder.
+        path: PathBuf,
+        /// How many entries the rules excluded.
+        excluded: usize,
+    },
+}
+
+impl Stat {
+    /// From the answer of the system call.
+    #[expect(clippy::useless_conversion, clippy::unnecessary_cast, reason = "the fields' types differ between systems")]
+    pub fn of_raw(stat: &rustix::fs::Stat) -> Self {
+        let nanoseconds =
+            |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        Self {
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: nanoseconds(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            ctime: nanoseconds(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+            inode: stat.st_ino.into(),
+            executable: stat.st_mode & 0o100 != 0,
+        }
+    }
+}
+
+impl SourceError {
+    pub(crate) fn unreadable(path: impl AsRef<Path>, source: io::Error) -> Self {
+        Self::Unreadable { path: path.as_ref().to_owned(), source }
+    }
+}

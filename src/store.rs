@@ -160,6 +160,11 @@ impl Store {
         Ok(object.body)
     }
 
+    /// The first bytes of an object: `length` of them, or all when it has fewer.
+    pub async fn get_start(&self, key: &str, length: u64) -> Result<Bytes, StoreError> {
+        Ok(self.read(key, Some(0..length)).await?.body)
+    }
+
     /// Reads, and reads again when the body broke off: the SDK's own retries end with the first header.
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Object, StoreError> {
         let mut left = READ_ATTEMPTS;

@@ -1,80 +1,62 @@
-//! `workspace status`.
+//! `workspace status`: inside a container, what runs there and how it is; with `--settings`, what is configured.
+
+mod settings;
 
 use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::health::judge;
 use crate::cli::Context;
-use crate::failure::{self, Exit};
-use crate::settings::{Purpose, Setting};
-use crate::store::Store;
-use crate::store::bucket::Bucket;
+use crate::failure::Exit;
+use crate::output::relative_time;
+use crate::run::hide_memory;
+use crate::run::state::{State, StateDir};
 
-/// Show the settings in force, where each comes from, and whether they work
+/// Show what runs in this container, or what is configured
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Show the settings
+    /// Show each setting, where it comes from, and whether the store answers
     #[arg(long)]
-    settings: bool,
-    /// Machine-readable output
+    pub settings: bool,
+    /// One document of JSON on stdout
     #[arg(long)]
-    json: bool,
+    pub json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    state: State,
+    healthy: bool,
+    detail: String,
 }
 
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
-    // The one thing there is to show outside a container.
-    let _ = args.settings;
-    settings(context, args.json).await
-}
-
-#[derive(Serialize)]
-struct Report {
-    location: String,
-    settings: Vec<Setting>,
-    works: bool,
-    /// `null` where it works and the bucket has been written to.
-    note: Option<String>,
-}
-
-/// Each setting, its source, and whether the store answers.
-async fn settings(context: &Context, json: bool) -> anyhow::Result<ExitCode> {
-    let settings = context.settings(Purpose::Interactive)?;
-    let store = Store::connect(&settings.store).await?;
-    let tried = Bucket::open_for_reading(&store).await;
-    let (failed, note) = match tried {
-        Ok(Some(_)) => (None, None),
-        Ok(None) => (None, Some("nothing has been uploaded to the bucket yet".to_owned())),
-        Err(crate::store::bucket::BucketError::Store(crate::store::StoreError::NoBucket { bucket })) => {
-            (None, Some(format!("the bucket `{bucket}` does not exist yet; the first upload creates it")))
-        }
-        Err(error) => {
-            let text = error.to_string();
-            (Some(anyhow::Error::new(error)), Some(text))
-        }
-    };
-    let report = Report { location: store.location(), settings: settings.report, works: failed.is_none(), note };
-    if json {
-        context.output.json(&report)?;
-    } else {
-        let row = |setting: &Setting| {
-            vec![
-                setting.name.to_owned(),
-                setting.value.clone().unwrap_or_else(|| "-".to_owned()),
-                setting.source.clone(),
-            ]
-        };
-        let rows: Vec<_> = report.settings.iter().map(row).collect();
-        context.output.table(&["SETTING", "VALUE", "FROM"], &rows);
-        if failed.is_none() {
-            context.output.note(&format!("{} works", report.location));
-            if let Some(note) = &report.note {
-                context.output.note(note);
-            }
-        }
+    if args.settings {
+        return settings::run(context, args.json).await;
     }
-    match failed {
-        None => Ok(Exit::Success.into()),
-        Some(error) => Ok(failure::report(&context.output, &error)),
+    hide_memory();
+    let state = StateDir::of(&context.environment).read()?;
+    let (healthy, detail) = judge(&state).await;
+    if args.json {
+        context.output.json(&Report { state, healthy, detail })?;
+        return Ok(Exit::Success.into());
     }
+    let version = state.version.map_or_else(|| "not known yet".to_owned(), |number| number.to_string());
+    let since = relative_time(state.since, jiff::Timestamp::now());
+    context.output.data(&format!("workspace  {}", state.selector));
+    context.output.data(&format!("version    {version}"));
+    context.output.data(&format!("phase      {}", state.phase.as_str()));
+    context.output.data(&format!("since      {since} ({})", state.since));
+    context.output.data(&format!("health     {detail}"));
+    if let Some(port) = state.port {
+        context.output.data(&format!("port       {port}"));
+    }
+    if let Some(error) = &state.error {
+        context.output.data(&format!("error      {error}"));
+    }
+    Ok(Exit::Success.into())
 }

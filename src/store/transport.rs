@@ -32,6 +32,17 @@ pub struct RequestCounts {
     pub received: u64,
 }
 
+impl std::ops::Sub for RequestCounts {
+    type Output = Self;
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(earlier.requests),
+            sent: self.sent.saturating_sub(earlier.sent),
+            received: self.received.saturating_sub(earlier.received),
+        }
+    }
+}
+
 /// The counters behind [`RequestCounts`].
 #[derive(Debug, Default)]
 pub(super) struct Counters {

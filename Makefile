@@ -1,0 +1,24 @@
+.PHONY: help demo test test-all images lint
+
+help:
+	@echo 'make demo      upload a Node app, run it in a container, change it: the whole way on this machine'
+	@echo 'make test      everything a commit needs'
+	@echo 'make test-all  the same, what is slow, and the demo'
+	@echo 'make images    workspace:latest and workspace-node-s3:latest'
+	@echo 'make lint      formatting, clippy, shellcheck, hadolint'
+
+demo:
+	@scripts/demo
+
+test:
+	@scripts/test
+
+test-all:
+	@scripts/test --all
+
+images:
+	@scripts/setup
+	@scripts/images
+
+lint:
+	@scripts/lint

@@ -1,0 +1,3 @@
+'use strict';
+
+exports.greeting = 'Hello from a workspace';

@@ -1,0 +1,266 @@
+//! `workspace.yaml`: what the uploader says about the application. It overrides whatever would be detected.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_yaml::Value;
+
+use super::{ApplicationError, Command, HealthCheck, Plan, Runtime, SourceTree, WORKSPACE_YAML};
+
+/// The keys of `workspace.yaml`.
+pub(super) const KEYS: [&str; 11] =
+    ["runtime", "version", "image", "dir", "install", "build", "release", "start", "port", "health", "environment"];
+
+/// The parsed file; everything is optional.
+#[derive(Debug, Default)]
+pub(super) struct Declared {
+    pub(super) runtime: Option<Runtime>,
+    pub(super) version: Option<String>,
+    pub(super) image: Option<String>,
+    pub(super) dir: Option<String>,
+    pub(super) install: Option<Vec<Command>>,
+    pub(super) build: Option<Vec<Command>>,
+    pub(super) release: Option<Command>,
+    pub(super) start: Option<Command>,
+    pub(super) port: Option<u16>,
+    pub(super) health: Option<HealthCheck>,
+    pub(super) environment: BTreeMap<String, String>,
+}
+
+/// A scalar, as people write them: `version: 20` means the text `20`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Text(String),
+    Integer(i64),
+    Float(f64),
+    Flag(bool),
+}
+
+impl Scalar {
+    fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Integer(number) => number.to_string(),
+            Self::Float(number) => number.to_string(),
+            Self::Flag(flag) => flag.to_string(),
+        }
+    }
+}
+
+impl Declared {
+    pub(super) fn read(tree: &dyn SourceTree) -> Result<Self, ApplicationError> {
+        let bytes = tree
+            .read(WORKSPACE_YAML)
+            .map_err(|source| ApplicationError::Read { path: WORKSPACE_YAML.to_owned(), source })?;
+        bytes.map_or_else(|| Ok(Self::default()), |bytes| Self::parse(&String::from_utf8_lossy(&bytes)))
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, ApplicationError> {
+        let value: Value = serde_yaml::from_str(text).map_err(|error| syntax(error.to_string()))?;
+        let mapping = match value {
+            Value::Null => return Ok(Self::default()),
+            Value::Mapping(mapping) => mapping,
+            _ => return Err(syntax("it must be `key: value` lines".to_owned())),
+        };
+        let mut declared = Self::default();
+        for (key, value) in mapping {
+            let Value::String(key) = key else {
+                return Err(syntax(format!("`{key:?}` is no key")));
+            };
+            declared.set(&key, value).map_err(|problem| {
+                let line = line_of(text, &key);
+                let path = WORKSPACE_YAML.to_owned();
+                match problem {
+                    Problem::Unknown => {
+                        let suggestion = nearest(&key, KEYS.into_iter());
+                        ApplicationError::UnknownKey { path, line, key, suggestion }
+                    }
+                    Problem::Value(reason) => ApplicationError::Value { path, line, key, reason },
+                }
+            })?;
+        }
+        Ok(declared)
+    }
+
+    fn set(&mut self, key: &str, value: Value) -> Result<(), Problem> {
+        match key {
+            "runtime" => self.runtime = Some(runtime(value)?),
+            "version" => self.version = Some(text(value)?),
+            "image" => self.image = Some(text(value)?),
+            "dir" => self.dir = dir(&text(value)?)?,
+            "install" => self.install = Some(commands(value)?),
+            "build" => self.build = Some(commands(value)?),
+            "release" => self.release = Some(command(value)?),
+            "start" => self.start = Some(command(value)?),
+            "port" => self.port = Some(port(&value)?),
+            "health" => self.health = Some(health(value)?),
+            "environment" => self.environment = environment(value)?,
+            _ => return Err(Problem::Unknown),
+        }
+        Ok(())
+    }
+
+    /// Lets what is declared win.
+    pub(super) fn apply(&self, plan: &mut Plan) {
+        let declare = |field: &str, plan: &mut Plan| plan.because(field, WORKSPACE_YAML);
+        if let Some(runtime) = &self.runtime {
+            plan.runtime = runtime.clone();
+            declare("runtime", plan);
+        }
+        plan.dir.clone_from(&self.dir);
+        if let Some(version) = &self.version {
+            plan.version = Some(version.clone());
+            declare("version", plan);
+        }
+        if let Some(image) = &self.image {
+            plan.image = Some(image.clone());
+            declare("image", plan);
+        }
+        if let Some(install) = &self.install {
+            plan.install.clone_from(install);
+            // Nobody knows which files a command of the uploader's own reads.
+            plan.inputs = vec!["./".to_owned()];
+            declare("install", plan);
+        }
+        if let Some(build) = &self.build {
+            plan.build.clone_from(build);
+            declare("build", plan);
+        }
+        if let Some(release) = &self.release {
+            plan.release = Some(release.clone());
+            declare("release", plan);
+        }
+        if let Some(start) = &self.start {
+            plan.start = Some(start.clone());
+            declare("start", plan);
+        }
+        if let Some(port) = self.port {
+            plan.port = port;
+            declare("port", plan);
+        }
+        if let Some(health) = &self.health {
+            plan.health = Some(health.clone());
+            declare("health", plan);
+        }
+        plan.environment.extend(self.environment.clone());
+    }
+}
+
+enum Problem {
+    Unknown,
+    Value(String),
+}
+
+fn syntax(reason: String) -> ApplicationError {
+    ApplicationError::Syntax { path: WORKSPACE_YAML.to_owned(), reason }
+}
+
+/// The line on which a top-level key stands, counted from 1.
+fn line_of(text: &str, key: &str) -> usize {
+    let stands_here = |line: &str| {
+        let line = line.trim_start_matches(['{', ' ', '"', '\'']);
+        line.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches(['"', '\'', ' ']).starts_with(':'))
+    };
+    text.lines().position(stands_here).map_or(1, |index| index + 1)
+}
+
+fn nearest(word: &str, known: impl Iterator<Item = &'static str>) -> Option<String> {
+    known
+        .map(|name| (strsim::damerau_levenshtein(word, name), name))
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+        .min()
+        .map(|(_, name)| name.to_owned())
+}
+
+fn text(value: Value) -> Result<String, Problem> {
+    let scalar: Scalar = serde_yaml::from_value(value).map_err(|_| Problem::Value("must be a text".to_owned()))?;
+    let text = scalar.into_text().trim().to_owned();
+    if text.is_empty() { Err(Problem::Value("is empty".to_owned())) } else { Ok(text) }
+}
+
+fn runtime(value: Value) -> Result<Runtime, Problem> {
+    let name = text(value)?;
+    match Runtime::from(name.clone()) {
+        Runtime::Other(_) => {
+            let advice = nearest(&name, Runtime::names()).map_or_else(
+                || format!("known are {}", Runtime::names().collect::<Vec<_>>().join(", ")),
+                |known| format!("did you mean `{known}`?"),
+            );
+            Err(Problem::Value(format!("names no runtime: `{name}`; {advice}")))
+        }
+        runtime => Ok(runtime),
+    }
+}
+
+/// A folder of the tree, as clean path parts; the root is no folder.
+fn dir(text: &str) -> Result<Option<String>, Problem> {
+    let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if text.starts_with('/') || parts.contains(&"..") {
+        return Err(Problem::Value(format!("must be a folder inside the tree, not `{text}`")));
+    }
+    Ok((!parts.is_empty()).then(|| parts.join("/")))
+}
+
+/// One command: a line, or a list of program and arguments.
+fn command(value: Value) -> Result<Command, Problem> {
+    let wrong = || Problem::Value("must be a command line, or a list of a program and its arguments".to_owned());
+    let command = match value {
+        Value::Sequence(items) => {
+            let words = items.into_iter().map(text).collect::<Result<Vec<_>, _>>().map_err(|_| wrong())?;
+            Command::Exec(words)
+        }
+        Value::String(line) => Command::parse(&line),
+        _ => return Err(wrong()),
+    };
+    if command.is_empty() { Err(Problem::Value("is empty".to_owned())) } else { Ok(command) }
+}
+
+/// Several commands: a line, a list of lines, or an empty list for none.
+fn commands(value: Value) -> Result<Vec<Command>, Problem> {
+    match value {
+        Value::Sequence(items) => items.into_iter().map(command).collect(),
+        other => Ok(vec![command(other)?]),
+    }
+}
+
+fn port(value: &Value) -> Result<u16, Problem> {
+    let number = value.as_u64().and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0);
+    number.ok_or_else(|| Problem::Value("must be a number from 1 to 65535".to_owned()))
+}
+
+fn health(value: Value) -> Result<HealthCheck, Problem> {
+    let path = match value {
+        Value::Mapping(mapping) => {
+            let mut path = None;
+            for (key, value) in mapping {
+                if key.as_str() != Some("path") {
+                    return Err(Problem::Value("has one key, `path`".to_owned()));
+                }
+                path = Some(text(value)?);
+            }
+            path.ok_or_else(|| Problem::Value("needs a `path`".to_owned()))?
+        }
+        other => text(other)?,
+    };
+    let plain = path.bytes().all(|byte| byte.is_ascii_graphic());
+    if path.starts_with('/') && plain {
+        Ok(HealthCheck { path })
+    } else {
+        Err(Problem::Value(format!("must be a path such as `/health`, not `{path}`")))
+    }
+}
+
+fn environment(value: Value) -> Result<BTreeMap<String, String>, Problem> {
+    let values: BTreeMap<String, Scalar> =
+        serde_yaml::from_value(value).map_err(|_| Problem::Value("must be `NAME: value` lines".to_owned()))?;
+    values
+        .into_iter()
+        .map(|(name, value)| {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                return Err(Problem::Value(format!("has `{name}`, which can't be a variable's name")));
+            }
+            Ok((name, value.into_text()))
+        })
+        .collect()
+}

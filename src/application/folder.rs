@@ -1,0 +1,49 @@
+//! The one folder of the tree that detection looks at.
+
+use super::{ApplicationError, SourceTree};
+
+/// A view of a tree below one folder. Paths are relative to that folder.
+pub(super) struct Folder<'a> {
+    tree: &'a dyn SourceTree,
+    /// Empty, or ends in `/`.
+    prefix: String,
+}
+
+impl<'a> Folder<'a> {
+    pub(super) fn new(tree: &'a dyn SourceTree, dir: Option<&str>) -> Self {
+        let prefix = dir.map(|dir| format!("{dir}/")).unwrap_or_default();
+        Self { tree, prefix }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.paths().next().is_none()
+    }
+
+    pub(super) fn contains(&self, path: &str) -> bool {
+        self.tree.contains(&self.path(path))
+    }
+
+    /// The path as the whole tree knows it.
+    pub(super) fn path(&self, path: &str) -> String {
+        format!("{}{path}", self.prefix)
+    }
+
+    /// The folder's own name in [`Plan::inputs`](super::Plan::inputs): `./` for the root.
+    pub(super) fn whole(&self) -> String {
+        if self.prefix.is_empty() { "./".to_owned() } else { self.prefix.clone() }
+    }
+
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> + '_ {
+        self.tree.paths().filter_map(|path| path.strip_prefix(&self.prefix))
+    }
+
+    /// A file as text, without a byte order mark. What isn't UTF-8 is read as far as possible.
+    pub(super) fn text(&self, path: &str) -> Result<Option<String>, ApplicationError> {
+        let path = self.path(path);
+        let bytes = self.tree.read(&path).map_err(|source| ApplicationError::Read { path, source })?;
+        Ok(bytes.map(|bytes| {
+            let text = String::from_utf8_lossy(&bytes);
+            text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned()
+        }))
+    }
+}

@@ -1,0 +1,202 @@
+//! Trees in, plans out.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+struct Tree(BTreeMap<String, Vec<u8>>);
+
+impl SourceTree for Tree {
+    fn contains(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.0.get(path).cloned())
+    }
+    fn paths(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.0.keys().map(String::as_str))
+    }
+}
+
+fn look(files: &[(&str, &str)]) -> Detection {
+    try_look(files).unwrap()
+}
+
+fn try_look(files: &[(&str, &str)]) -> Result<Detection, ApplicationError> {
+    detect(&Tree(files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect()))
+}
+
+fn plan(files: &[(&str, &str)]) -> Plan {
+    look(files).plan.unwrap()
+}
+
+const EXPRESS: &str = r#"{"name":"a","scripts":{"start":"node server.js"},"engines":{"node":"20.x"},
+    "dependencies":{"express":"^4.18.0"}}"#;
+const EXPRESS_LOCK: &str = r#"{"lockfileVersion":3,"packages":{"":{"dependencies":{"express":"^4.18.0"}}}}"#;
+
+/// The plan is stored with every version: this text may only ever grow.
+#[test]
+fn golden_plan() {
+    let plan = plan(&[("package.json", EXPRESS), ("package-lock.json", EXPRESS_LOCK), ("server.js", "")]);
+    let text = serde_json::to_string(&plan).unwrap();
+    assert_eq!(
+        text,
+        concat!(
+            r#"{"runtime":"node","version":"20","package_manager":"npm","#,
+            r#""install":[["npm","ci","--prefer-offline","--no-audit","--no-fund"]],"start":["node","server.js"],"port":3000,"#,
+            r#""environment":{"NODE_ENV":"production"},"install_environment":{"npm_config_omit":"dev"},"#,
+            r#""inputs":["package.json","package-lock.json"],"#,
+            r#""reasons":[{"field":"runtime","because":"package.json"},{"field":"version","because":"engines.node is `20.x`"},"#,
+            r#"{"field":"package_manager","because":"package-lock.json"},{"field":"start","because":"scripts.start"},"#,
+            r#"{"field":"install","because":"package-lock.json"},"#,
+            r#"{"field":"install_environment","because":"without development dependencies: nothing names one"}]}"#
+        )
+    );
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+}
+
+/// A plan of a newer release: unknown fields are skipped, unknown runtimes kept.
+#[test]
+fn newer_plans_are_read() {
+    let text = r#"{"runtime":"elixir","port":4000,"start":"mix phx.server","replicas":3,"health":{"path":"/up","status":204}}"#;
+    let plan: Plan = serde_json::from_str(text).unwrap();
+    assert_eq!(plan.runtime, Runtime::Other("elixir".to_owned()));
+    assert_eq!(plan.health.unwrap().path, "/up");
+    assert_eq!(serde_json::to_string(&plan.runtime).unwrap(), r#""elixir""#);
+}
+
+#[test]
+fn an_empty_tree_has_no_plan() {
+    assert_eq!(look(&[("README", "")]), Detection::default());
+}
+
+#[test]
+fn pre_and_post_scripts_are_part_of_start() {
+    let plan =
+        plan(&[("package.json", r#"{"scripts":{"prestart":"node seed.js # x","start":"node a.js"}}"#), ("a.js", "")]);
+    assert_eq!(plan.start, Some(Command::Shell("{\nnode seed.js # x\n} && {\nnode a.js\n}".to_owned())));
+}
+
+#[test]
+fn main_is_started_only_if_it_is_a_server() {
+    let main = r#"{"main":"./lib/app.js"}"#;
+    let server = look(&[("package.json", main), ("lib/app.js", "http.createServer(f).listen(3000)")]);
+    assert_eq!(server.plan.unwrap().start.unwrap().to_string(), "node lib/app.js");
+    let library = look(&[("package.json", main), ("lib/app.js", "module.exports = 1")]);
+    assert_eq!(library.plan, None);
+    let library = look(&[("package.json", r#"{"main":"index.js"}"#), ("index.js", "module.exports = 1")]);
+    assert_eq!(library.plan, None);
+    assert!(library.warnings.iter().any(|text| text.contains("no start command")), "{:?}", library.warnings);
+}
+
+#[test]
+fn a_lock_file_out_of_step_is_said_and_not_frozen() {
+    let lock = r#"{"packages":{"":{"dependencies":{"express":"^3.0.0"}}}}"#;
+    let found = look(&[("package.json", EXPRESS), ("package-lock.json", lock), ("server.js", "")]);
+    assert_eq!(found.plan.unwrap().install[0].to_string(), "npm install --prefer-offline --no-audit --no-fund");
+    assert!(found.warnings[0].contains("`express` is ^3.0.0, not ^4.18.0"), "{:?}", found.warnings);
+}
+
+#[test]
+fn development_dependencies_come_along_when_something_needs_them() {
+    let with = |package: &str, lock: &str| {
+        plan(&[("package.json", package), ("package-lock.json", lock), ("server.js", "")]).install_environment
+    };
+    let lock = r#"{"packages":{"":{"devDependencies":{"typescript":"5","tsx":"4"}},
+        "node_modules/typescript":{"dev":true,"bin":{"tsc":"bin/tsc"}},"node_modules/tsx":{"dev":true,"bin":"x"}}}"#;
+    let dev = r#""devDependencies":{"typescript":"5","tsx":"4"}"#;
+    for script in
+        [r#""start":"tsx server.ts""#, r#""start":"tsc && node x""#, r#""start":"node server.js","build":"tsc""#]
+    {
+        let found = with(&format!(r#"{{"scripts":{{{script}}},{dev}}}"#), lock);
+        assert!(found.contains_key("npm_config_include"), "{script}: {found:?}");
+    }
+    let found = with(&format!(r#"{{"scripts":{{"start":"node server.js"}},{dev}}}"#), lock);
+    assert!(found.contains_key("npm_config_omit"), "{found:?}");
+}
+
+#[test]
+fn a_start_target_that_is_not_uploaded_is_named() {
+    let found =
+        look(&[("package.json", r#"{"scripts":{"start":"node dist/server.js"}}"#), ("package-lock.json", "{}")]);
+    assert!(found.warnings.iter().any(|text| text.contains("`dist/server.js`")), "{:?}", found.warnings);
+    let built = look(&[
+        ("package.json", r#"{"scripts":{"start":"node dist/server.js","build":"tsc"}}"#),
+        ("package-lock.json", "{}"),
+    ]);
+    assert_eq!(built.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn other_package_managers_and_languages_claim_no_start() {
+    for (files, runtime, manager) in [
+        (&[("package.json", EXPRESS), ("pnpm-lock.yaml", "")][..], Runtime::Node, Some("pnpm")),
+        (&[("package.json", EXPRESS), ("yarn.lock", "")], Runtime::Node, Some("yarn")),
+        (&[("package.json", EXPRESS), ("requirements.txt", "")], Runtime::Python, None),
+        (&[("package.json", EXPRESS), ("Gemfile", "")], Runtime::Ruby, None),
+        (&[("index.html", "")], Runtime::Static, None),
+    ] {
+        let found = look(files);
+        let plan = found.plan.unwrap();
+        assert_eq!((&plan.runtime, plan.package_manager.as_deref(), &plan.start), (&runtime, manager, &None));
+        assert!(found.warnings[0].contains("workspace.yaml"), "{:?}", found.warnings);
+    }
+}
+
+#[test]
+fn a_file_inside_a_dependency_decides_nothing() {
+    let plan = plan(&[("package.json", EXPRESS), ("lib/index.php", ""), ("sub/go.mod", ""), ("server.js", "")]);
+    assert_eq!(plan.runtime, Runtime::Node);
+}
+
+#[test]
+fn procfile_names_the_processes() {
+    let plan = plan(&[
+        ("package.json", EXPRESS),
+        ("Procfile", "# x\nweb: node web.js $PORT\nrelease: node migrate.js\nworker: node work.js\n"),
+        ("web.js", ""),
+    ]);
+    assert_eq!(plan.start, Some(Command::Shell("node web.js $PORT".to_owned())));
+    assert_eq!(plan.release.unwrap().to_string(), "node migrate.js");
+    assert_eq!(plan.processes["worker"].to_string(), "node work.js");
+}
+
+#[test]
+fn workspace_yaml_wins() {
+    let yaml = "\
+runtime: node
+version: 18
+dir: ./api/
+install: []
+build:
+  - npm run compile
+  - [node, two words.js]
+start: node other.js
+port: 8123
+health: /healthz
+environment: {A: 1, B: true, C: x}
+";
+    let plan = plan(&[("workspace.yaml", yaml), ("api/package.json", EXPRESS), ("api/other.js", "")]);
+    assert_eq!(plan.dir.as_deref(), Some("api"));
+    assert_eq!((plan.version.as_deref(), plan.port), (Some("18"), 8123));
+    assert_eq!(plan.install, Vec::new());
+    assert_eq!(plan.build[1], Command::Exec(vec!["node".to_owned(), "two words.js".to_owned()]));
+    assert_eq!(plan.health.unwrap().path, "/healthz");
+    assert_eq!((plan.environment["A"].as_str(), plan.environment["B"].as_str()), ("1", "true"));
+}
+
+#[test]
+fn mistakes_in_workspace_yaml_are_named_with_their_line() {
+    for (yaml, message) in [
+        ("start: a\nprot: 1\n", "`workspace.yaml` line 2: unknown key `prot`; did you mean `port`?"),
+        ("port: 70000\n", "`workspace.yaml` line 1: `port` must be a number from 1 to 65535"),
+        ("\nruntime: nodejs\n", "`workspace.yaml` line 2: `runtime` names no runtime: `nodejs`; did you mean `node`?"),
+        ("dir: ../up\n", "`workspace.yaml` line 1: `dir` must be a folder inside the tree, not `../up`"),
+        ("health: up\n", "`workspace.yaml` line 1: `health` must be a path such as `/health`, not `up`"),
+        ("- a\n", "`workspace.yaml` can't be understood: it must be `key: value` lines"),
+    ] {
+        assert_eq!(try_look(&[("workspace.yaml", yaml)]).unwrap_err().to_string(), message);
+    }
+    let unknown = try_look(&[("workspace.yaml", "zzz: 1")]).unwrap_err().to_string();
+    assert!(unknown.contains("known keys are runtime"), "{unknown}");
+}

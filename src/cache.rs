@@ -1,0 +1,195 @@
+//! What this machine remembers between commands. All of it may be deleted at any time; then more is read again.
+//!
+//! | file | what |
+//! |---|---|
+//! | `indexes/<hash of the folder>` | file → digest, so that unchanged files are not read |
+//! | `manifests/<root>/<ulid>` | manifests as they lie in the bucket: they never change |
+//! | `buckets/<hash of the store>.json` | the bucket's record |
+//! | `seen/<root>` | the newest version that this machine knows of |
+//!
+//! Nothing here is believed blindly: an index entry counts only while the file looks the same and was at rest when it was
+//! hashed, a manifest must add up to the digest in its ref.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+use crate::format::Hash;
+use crate::source::Stat;
+
+/// As in git's index: a file that changed within this time before it was hashed may change again without its times
+/// telling. Nanoseconds.
+const AT_REST: i64 = 2_000_000_000;
+/// First byte of an index file; another one means another layout, and the file is ignored.
+const INDEX_FORMAT: u8 = 1;
+
+/// The folder of all this, or nothing where there is none.
+#[derive(Debug, Clone, Default)]
+pub struct Cache {
+    folder: Option<PathBuf>,
+}
+
+/// What is known of the files of one folder.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Index {
+    files: HashMap<String, Remembered>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Remembered {
+    stat: Stat,
+    /// When its hash began, nanoseconds since 1970.
+    hashed: i64,
+    hash: Hash,
+}
+
+impl Index {
+    /// The digest of a file that looks as it did when it was hashed.
+    pub fn find(&self, path: &str, stat: &Stat) -> Option<Hash> {
+        let known = self.files.get(path)?;
+        let unchanged =
+            Stat { executable: stat.executable, ..known.stat } == *stat && stat.mtime.max(stat.ctime) + AT_REST <= known.hashed;
+        unchanged.then_some(known.hash)
+    }
+
+    /// Remembers a digest.
+    pub fn insert(&mut self, path: &str, stat: Stat, hashed: i64, hash: Hash) {
+        self.files.insert(path.to_owned(), Remembered { stat, hashed, hash });
+    }
+
+    /// Takes over what another index knows of a path.
+    pub fn copy_from(&mut self, other: &Self, path: &str) {
+        if let Some(known) = other.files.get(path) {
+            self.files.insert(path.to_owned(), *known);
+        }
+    }
+}
+
+impl Cache {
+    /// In this folder, made when it is first written to.
+    pub fn at(folder: Option<PathBuf>) -> Self {
+        Self { folder }
+    }
+
+    /// The index of a folder; an empty one where none can be read.
+    pub fn index(&self, tree: &Path) -> Index {
+        self.read(&index_name(tree))
+            .filter(|bytes| bytes.first() == Some(&INDEX_FORMAT))
+            .and_then(|bytes| postcard::from_bytes(&bytes[1..]).ok())
+            .unwrap_or_default()
+    }
+
+    /// Keeps the index of a folder.
+    pub fn save_index(&self, tree: &Path, index: &Index) {
+        if let Ok(bytes) = postcard::to_extend(index, vec![INDEX_FORMAT]) {
+            self.write(&index_name(tree), &bytes);
+        }
+    }
+
+    /// A manifest's object.
+    pub fn manifest(&self, root: Ulid, id: Ulid) -> Option<Vec<u8>> {
+        self.read(&format!("manifests/{root}/{id}"))
+    }
+
+    /// Keeps a manifest's object.
+    pub fn save_manifest(&self, root: Ulid, id: Ulid, bytes: &[u8]) {
+        self.write(&format!("manifests/{root}/{id}"), bytes);
+    }
+
+    /// Forgets the manifests that no version needs any more.
+    pub fn keep_manifests(&self, root: Ulid, needed: impl Fn(Ulid) -> bool) {
+        let Some(folder) = &self.folder else { return };
+        let Ok(listing) = fs::read_dir(folder.join(format!("manifests/{root}"))) else { return };
+        for entry in listing.flatten() {
+            let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if id.is_none_or(|id| !needed(id)) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// The record of the bucket behind a store, by the store's identity.
+    pub fn bucket(&self, identity: &str) -> Option<Vec<u8>> {
+        self.read(&bucket_name(identity))
+    }
+
+    /// Keeps it.
+    pub fn save_bucket(&self, identity: &str, bytes: &[u8]) {
+        self.write(&bucket_name(identity), bytes);
+    }
+
+    /// The newest version of a workspace that this machine knows of.
+    pub fn seen(&self, root: Ulid) -> Option<Ulid> {
+        self.read(&format!("seen/{root}")).and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse().ok())
+    }
+
+    /// Remembers it.
+    pub fn save_seen(&self, root: Ulid, version: Ulid) {
+        self.write(&format!("seen/{root}"), version.to_string().as_bytes());
+    }
+
+    fn read(&self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.folder.as_ref()?.join(name)).ok()
+    }
+
+    /// A cache that can't be written makes the next command slower and nothing else: said in the log.
+    fn write(&self, name: &str, bytes: &[u8]) {
+        let Some(folder) = &self.folder else { return };
+        if let Err(error) = replace(&folder.join(name), bytes) {
+            tracing::debug!(%error, name, "the cache can't be written");
+        }
+    }
+}
+
+fn index_name(tree: &Path) -> String {
+    format!("indexes/{}", Hash::of(tree.as_os_str().as_encoded_bytes()))
+}
+
+fn bucket_name(identity: &str) -> String {
+    format!("buckets/{}.json", Hash::of(identity.as_bytes()))
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_hashed_while_it_was_young_is_not_trusted() {
+        let stat = Stat { size: 1, mtime: 10_000_000_000, ctime: 10_000_000_000, inode: 1, executable: false };
+        let mut index = Index::default();
+        index.insert("a", stat, 11_000_000_000, Hash::of(b"a"));
+        assert_eq!(index.find("a", &stat), None);
+        index.insert("a", stat, 12_000_000_000, Hash::of(b"a"));
+        assert_eq!(index.find("a", &stat), Some(Hash::of(b"a")));
+        assert_eq!(index.find("a", &Stat { executable: true, ..stat }), Some(Hash::of(b"a")));
+        assert_eq!(index.find("a", &Stat { inode: 2, ..stat }), None);
+        assert_eq!(index.find("a", &Stat { ctime: 9, ..stat }), None);
+    }
+
+    #[test]
+    fn what_is_kept_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(Some(folder.path().join("cache")));
+        let mut index = Index::default();
+        let stat = Stat { size: 1, mtime: 1, ctime: 1, inode: 1, executable: false };
+        index.insert("a", stat, 3_000_000_000, Hash::of(b"a"));
+        assert_eq!(cache.index(Path::new("/x")), Index::default());
+        cache.save_index(Path::new("/x"), &index);
+        assert_eq!(cache.index(Path::new("/x")), index);
+        fs::write(folder.path().join("cache").join(index_name(Path::new("/x"))), b"\x01garbage").unwrap();
+        assert_eq!(cache.index(Path::new("/x")), Index::default());
+    }
+}

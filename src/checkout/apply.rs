@@ -1,0 +1,243 @@
+//! The burst: everything verified is put in place, deletions last.
+//!
+//! One thread, so that the order is the one written here. Killed anywhere, the journal knows what may be ours.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::plan::Plan;
+use super::stage::Stage;
+use super::state::{Ours, State};
+use super::target::{Found, Target, look_at};
+use super::{CheckoutError, CheckoutReport};
+use crate::format::{Kind, Manifest, Row};
+use crate::source::Stat;
+use crate::store::RequestCounts;
+
+/// A report that still lacks its version.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The version.
+    pub row: Option<Row>,
+    written: u64,
+    written_bytes: u64,
+    kept: u64,
+    removed: u64,
+    left: Vec<String>,
+}
+
+impl Applied {
+    /// The report.
+    pub fn finish(self) -> Result<CheckoutReport, CheckoutError> {
+        let row = self.row.ok_or_else(|| CheckoutError::BadTarget {
+            path: std::path::PathBuf::new(),
+            reason: "no version".to_owned(),
+        })?;
+        Ok(CheckoutReport {
+            row,
+            written: self.written,
+            written_bytes: self.written_bytes,
+            kept: self.kept,
+            removed: self.removed,
+            left: self.left,
+            requests: RequestCounts::default(),
+        })
+    }
+}
+
+/// Carries the plan out.
+pub fn apply(
+    target: &Target,
+    state: State,
+    plan: &Plan,
+    stage: &Arc<Stage>,
+    manifest: &Manifest,
+) -> Result<Applied, CheckoutError> {
+    let changed = plan.write.iter().chain(&plan.links).chain(&plan.directories).map(|&at| &manifest.entries[at]);
+    State::journal(target, changed)?;
+    let mut applying = Applying { target, folder: None, applied: Applied::default(), index: plan.index.clone() };
+    for path in &plan.obstacles {
+        applying.remove_all(path)?;
+    }
+    applying.files(stage, manifest)?;
+    for &at in &plan.chmod {
+        applying.chmod(&manifest.entries[at].path.to_string(), &manifest.entries[at].kind)?;
+    }
+    for &at in &plan.links {
+        let entry = &manifest.entries[at];
+        if let Kind::Link { target: text } = &entry.kind {
+            applying.link(stage, entry.path.as_str(), text)?;
+        }
+    }
+    for &at in &plan.directories {
+        applying.make_folders(manifest.entries[at].path.as_str())?;
+    }
+    applying.delete(&plan.delete, manifest)?;
+    let mut applied = applying.applied;
+    applied.kept = plan.kept + plan.chmod.len() as u64;
+    applied.left.clone_from(&plan.left);
+    let mut ours: HashMap<String, HashSet<Ours>> =
+        manifest.entries.iter().map(|entry| (entry.path.to_string(), HashSet::from([Ours::of(entry)]))).collect();
+    for path in &plan.left {
+        if let Some(known) = state.get(path) {
+            ours.insert(path.clone(), known.clone());
+        }
+    }
+    State::save(target, ours, applying.index)?;
+    Ok(applied)
+}
+
+struct Applying<'a> {
+    target: &'a Target,
+    /// The folder that was opened last.
+    folder: Option<(String, OwnedFd)>,
+    applied: Applied,
+    index: crate::cache::Index,
+}
+
+impl Applying<'_> {
+    fn parent<'p>(&mut self, path: &'p str) -> Result<(&OwnedFd, &'p str), CheckoutError> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        if self.folder.as_ref().is_none_or(|(open, _)| open != parent) {
+            let open = match self.target.folder(parent) {
+                Err(Errno::NOENT) => {
+                    self.make_folders(parent)?;
+                    self.target.folder(parent)
+                }
+                other => other,
+            };
+            self.folder = Some((parent.to_owned(), open.map_err(self.target.error("open", parent))?));
+        }
+        match &self.folder {
+            Some((_, open)) => Ok((open, name)),
+            None => Err(self.target.error("open", parent)(Errno::NOENT)),
+        }
+    }
+
+    fn make_folders(&mut self, path: &str) -> Result<(), CheckoutError> {
+        let target = self.target;
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        for end in ends {
+            let (parent, name) = target.parent(&path[..end]).map_err(target.error("open", path))?;
+            match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(target.error("create", path)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn files(&mut self, stage: &Stage, manifest: &Manifest) -> Result<(), CheckoutError> {
+        let target = self.target;
+        let stage_folder = rustix::fs::open(stage.folder(), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| CheckoutError::io("open", stage.folder())(error.into()))?;
+        for (at, name) in stage.files() {
+            let entry = &manifest.entries[at];
+            let path = entry.path.as_str();
+            let (parent, last) = self.parent(path)?;
+            rustix::fs::renameat(&stage_folder, name, parent, last).map_err(target.error("replace", path))?;
+            let stat = rustix::fs::statat(parent, last, AtFlags::SYMLINK_NOFOLLOW).map_err(target.error("look at", path))?;
+            if let Kind::File { hash, .. } = &entry.kind {
+                self.index.insert(path, Stat::of_raw(&stat), crate::publish::nanoseconds_now(), *hash);
+            }
+            self.applied.written += 1;
+            self.applied.written_bytes += entry.size();
+        }
+        Ok(())
+    }
+
+    fn chmod(&mut self, path: &str, kind: &Kind) -> Result<(), CheckoutError> {
+        let Kind::File { executable, .. } = kind else { return Ok(()) };
+        let mode = Mode::from_raw_mode(if *executable { 0o755 } else { 0o644 });
+        let file = self.target.open_file(path).map_err(self.target.error("open", path))?;
+        rustix::fs::fchmod(&file, mode).map_err(self.target.error("change the mode of", path))
+    }
+
+    fn link(&mut self, stage: &Stage, path: &str, text: &str) -> Result<(), CheckoutError> {
+        let target = self.target;
+        let temporary = stage.folder().join("link");
+        let make = || -> std::io::Result<()> {
+            match std::fs::remove_file(&temporary) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            std::os::unix::fs::symlink(text, &temporary)
+        };
+        make().map_err(CheckoutError::io("create", &temporary))?;
+        let (parent, last) = self.parent(path)?;
+        rustix::fs::renameat(rustix::fs::CWD, &temporary, parent, last).map_err(target.error("replace", path))?;
+        self.applied.written += 1;
+        Ok(())
+    }
+
+    /// Removes a file or link, or a folder with everything in it.
+    fn remove_all(&mut self, path: &str) -> Result<(), CheckoutError> {
+        self.folder = None;
+        let target = self.target;
+        let error = |path: &str| target.error("remove", path);
+        let (parent, name) = match target.parent(path) {
+            Ok(parent) => parent,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(problem) => return Err(error(path)(problem)),
+        };
+        match look_at(&parent, name).map_err(error(path))? {
+            Found::Nothing | Found::Obstructed => return Ok(()),
+            Found::Directory => {}
+            Found::File { .. } | Found::Link | Found::Special => {
+                rustix::fs::unlinkat(&parent, name, AtFlags::empty()).map_err(error(path))?;
+                self.applied.removed += 1;
+                return Ok(());
+            }
+        }
+        for (name, _) in target.list(path).map_err(error(path))? {
+            // With force, a foreign name need not be UTF-8.
+            match String::from_utf8(name) {
+                Ok(name) => self.remove_all(&format!("{path}/{name}"))?,
+                Err(name) => {
+                    let folder = target.folder(path).map_err(error(path))?;
+                    rustix::fs::unlinkat(&folder, name.as_bytes(), AtFlags::empty()).map_err(error(path))?;
+                }
+            }
+        }
+        rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).map_err(error(path))
+    }
+
+    /// Removes what is no longer wanted, then the folders that this left empty.
+    fn delete(&mut self, paths: &[String], manifest: &Manifest) -> Result<(), CheckoutError> {
+        let target = self.target;
+        let mut folders = BTreeSet::new();
+        for path in paths {
+            let (parent, name) = match target.parent(path) {
+                Ok(parent) => parent,
+                Err(Errno::NOENT) => continue,
+                Err(error) => return Err(target.error("remove", path)(error)),
+            };
+            match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
+                Ok(()) => self.applied.removed += 1,
+                Err(Errno::NOENT) => {}
+                // An empty folder of ours; macOS says EPERM.
+                Err(Errno::ISDIR | Errno::PERM) => {
+                    folders.insert(path.clone());
+                }
+                Err(error) => return Err(target.error("remove", path)(error)),
+            }
+            folders.extend(path.match_indices('/').map(|(slash, _)| path[..slash].to_owned()));
+        }
+        // Deepest first: a folder sorts before what is in it.
+        for folder in folders.iter().rev() {
+            // The version may want the folder, and nothing in it.
+            if manifest.entry(folder).is_some() {
+                continue;
+            }
+            if let Ok((parent, name)) = target.parent(folder) {
+                // Not empty: somebody else's, or still needed.
+                let _ = rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR);
+            }
+        }
+        Ok(())
+    }
+}

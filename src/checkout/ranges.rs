@@ -1,0 +1,116 @@
+//! Which bytes of which packs to ask for: pure.
+//!
+//! Gaps of up to 1 MiB between wanted frames are read rather than skipped, since a request costs more than they do; a
+//! pack of which half is needed is read whole. Long ranges are split, so that several travel at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::format::Manifest;
+
+/// Gaps up to this are read, in bytes.
+const GAP: u64 = 1 << 20;
+/// A range is closed once it has so many bytes.
+const SPLIT: u64 = 8 << 20;
+
+/// Neighbouring frames of one pack, fetched by one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrameRange {
+    /// The pack, as the manifest numbers it.
+    pub pack: u32,
+    /// First byte.
+    pub start: u64,
+    /// Byte behind the last.
+    pub end: u64,
+    /// The wanted frames in it, as the manifest numbers them, by offset.
+    pub frames: Vec<u32>,
+}
+
+/// The requests that bring these frames.
+pub fn ranges(manifest: &Manifest, wanted: &BTreeSet<u32>) -> Vec<FrameRange> {
+    let mut by_pack: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for &frame in wanted {
+        by_pack.entry(manifest.frames[frame as usize].pack).or_default().push(frame);
+    }
+    let mut ranges = Vec::new();
+    for (pack, mut frames) in by_pack {
+        frames.sort_by_key(|&frame| manifest.frames[frame as usize].offset);
+        let needed: u64 = frames.iter().map(|&frame| u64::from(manifest.frames[frame as usize].length)).sum();
+        let gap = if 2 * needed >= manifest.packs[pack as usize].size { u64::MAX } else { GAP };
+        let mut open: Option<FrameRange> = None;
+        for number in frames {
+            let frame = manifest.frames[number as usize];
+            let end = frame.offset + u64::from(frame.length);
+            match &mut open {
+                Some(range)
+                    if frame.offset.saturating_sub(range.end) <= gap && frame.offset - range.start < SPLIT =>
+                {
+                    range.end = range.end.max(end);
+                    range.frames.push(number);
+                }
+                _ => {
+                    let next = FrameRange { pack, start: frame.offset, end, frames: vec![number] };
+                    ranges.extend(open.replace(next));
+                }
+            }
+        }
+        ranges.extend(open);
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::manifest::{Frame, Header, PackInfo};
+    use crate::format::{Hash, Manifest};
+
+    /// One pack with frames at the given offsets (MiB) of the given lengths (KiB).
+    fn manifest(size: u64, frames: &[(u64, u32)]) -> Manifest {
+        let header = Header {
+            format: 1,
+            reader: 1,
+            base: None,
+            created: jiff::Timestamp::UNIX_EPOCH,
+            tree: Hash::of(b""),
+            files: 0,
+            bytes: 0,
+            tool: None,
+            message: None,
+            author: None,
+            commit: None,
+            branch: None,
+            run: None,
+            plan: None,
+        };
+        Manifest {
+            header,
+            packs: vec![PackInfo { id: ulid::Ulid::from_parts(1, 1), size: size << 20 }],
+            frames: frames
+                .iter()
+                .map(|&(offset, length)| Frame { pack: 0, offset: offset << 20, length: length << 10, raw: 1 })
+                .collect(),
+            entries: vec![],
+        }
+    }
+
+    fn bounds(manifest: &Manifest, wanted: &[u32]) -> Vec<(u64, u64)> {
+        ranges(manifest, &wanted.iter().copied().collect())
+            .iter()
+            .map(|range| (range.start >> 10, range.end >> 10))
+            .collect()
+    }
+
+    #[test]
+    fn small_gaps_are_read_and_large_ones_skipped() {
+        let manifest = manifest(100, &[(0, 512), (1, 512), (5, 512)]);
+        assert_eq!(bounds(&manifest, &[0, 1, 2]), [(0, 1_536), (5_120, 5_632)]);
+        assert_eq!(bounds(&manifest, &[2]), [(5_120, 5_632)]);
+        assert!(bounds(&manifest, &[]).is_empty());
+    }
+
+    #[test]
+    fn a_pack_is_read_whole_when_half_is_needed_in_ranges_that_travel_together() {
+        let manifest = manifest(16, &[(0, 4_096), (7, 1_024), (12, 4_096)]);
+        assert_eq!(bounds(&manifest, &[0, 1, 2]), [(0, 8_192), (12_288, 16_384)]);
+    }
+}

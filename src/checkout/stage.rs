@@ -1,0 +1,241 @@
+//! The stage: verified contents under temporary names, on the same file system as the target.
+//!
+//! A staged file is named after its content, so that an interrupted checkout finds what it had fetched, whatever version
+//! it goes on with. What is found is hashed before it is used.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::CheckoutError;
+use super::plan::{Plan, digest_of};
+use super::target::Target;
+use crate::format::{Content, Entry, Hash, Kind, Manifest, Part};
+
+/// A file to be staged.
+#[derive(Debug)]
+struct Staged {
+    /// Its position among the entries.
+    entry: usize,
+    /// Its temporary name.
+    name: String,
+    /// Parts that are still missing.
+    missing: AtomicUsize,
+    /// Whether it lies there, verified.
+    ready: AtomicBool,
+}
+
+/// A place where a part of a frame goes.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    part: Part,
+    hash: Hash,
+    staged: usize,
+    /// Where in the file, in bytes.
+    offset: u64,
+}
+
+/// The folder `.workspace/stage`, and what goes there.
+#[derive(Debug)]
+pub struct Stage {
+    folder: PathBuf,
+    files: Vec<Staged>,
+    places: HashMap<u32, Vec<Place>>,
+}
+
+/// Why a frame's contents can't be staged.
+#[derive(Debug)]
+pub enum StageError {
+    /// The content is not what the manifest says.
+    Damaged {
+        /// The file's position among the entries.
+        entry: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// It can't be written.
+    Checkout(CheckoutError),
+}
+
+impl Stage {
+    /// Makes the folder, and uses what an interrupted checkout left in it.
+    pub fn open(target: &Target, manifest: &Manifest, plan: &Plan) -> Result<Self, CheckoutError> {
+        let folder = target.state_path("stage");
+        fs::create_dir_all(&folder).map_err(CheckoutError::io("create", &folder))?;
+        let mut stage = Self { folder, files: Vec::with_capacity(plan.write.len()), places: HashMap::new() };
+        let mut copies: HashMap<Hash, u32> = HashMap::new();
+        let mut names = HashMap::new();
+        for &at in &plan.write {
+            let Kind::File { hash, .. } = &manifest.entries[at].kind else { continue };
+            let copy = copies.entry(*hash).or_default();
+            let name = format!("{hash}.{copy}");
+            *copy += 1;
+            names.insert(name.clone(), stage.files.len());
+            let missing = AtomicUsize::new(Manifest::parts(&manifest.entries[at]).len());
+            stage.files.push(Staged { entry: at, name, missing, ready: AtomicBool::new(false) });
+        }
+        stage.adopt(manifest, &names)?;
+        for (number, staged) in stage.files.iter().enumerate() {
+            if staged.ready.load(Ordering::Relaxed) {
+                continue;
+            }
+            let entry = &manifest.entries[staged.entry];
+            let mut offset = 0;
+            for (part, hash) in Manifest::parts(entry) {
+                stage.places.entry(part.frame).or_default().push(Place { part, hash, staged: number, offset });
+                offset += u64::from(part.length);
+            }
+        }
+        Ok(stage)
+    }
+
+    /// Looks through what is there already: what is wanted and right stays, the rest goes.
+    fn adopt(&self, manifest: &Manifest, names: &HashMap<String, usize>) -> Result<(), CheckoutError> {
+        let listing = fs::read_dir(&self.folder).map_err(CheckoutError::io("read", &self.folder))?;
+        for found in listing {
+            let found = found.map_err(CheckoutError::io("read", &self.folder))?;
+            let wanted = found.file_name().to_str().and_then(|name| names.get(name)).map(|&number| &self.files[number]);
+            let right = wanted.is_some_and(|staged| {
+                let Kind::File { hash, .. } = &manifest.entries[staged.entry].kind else { return false };
+                File::open(found.path()).and_then(|mut file| digest_of(&mut file)).is_ok_and(|digest| digest == *hash)
+            });
+            match wanted {
+                Some(staged) if right => {
+                    self.dress(&manifest.entries[staged.entry], &staged.name)?;
+                    staged.ready.store(true, Ordering::Relaxed);
+                }
+                _ => fs::remove_file(found.path()).map_err(CheckoutError::io("remove", found.path()))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The frames to fetch.
+    pub fn frames(&self) -> BTreeSet<u32> {
+        self.places.keys().copied().collect()
+    }
+
+    /// Bytes still to be written.
+    pub fn missing_bytes(&self) -> u64 {
+        self.places.values().flatten().map(|place| u64::from(place.part.length)).sum()
+    }
+
+    /// The position of an entry whose content lies in a frame.
+    pub fn entry_in(&self, frame: u32) -> Option<usize> {
+        self.places.get(&frame)?.first().map(|place| self.files[place.staged].entry)
+    }
+
+    /// The entries that are staged, with their temporary names.
+    pub fn files(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.files.iter().map(|staged| (staged.entry, staged.name.as_str()))
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &PathBuf {
+        &self.folder
+    }
+
+    /// Makes the empty files: they have no part that would bring them.
+    pub fn make_empty_files(&self, manifest: &Manifest) -> Result<(), CheckoutError> {
+        for staged in &self.files {
+            let entry = &manifest.entries[staged.entry];
+            if matches!(&entry.kind, Kind::File { content: Content::Empty, .. }) && !staged.ready.load(Ordering::Relaxed) {
+                self.write_whole(entry, &staged.name, b"")?;
+                staged.ready.store(true, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what is wanted out of a decompressed frame. Returns the bytes written.
+    pub fn take(&self, manifest: &Manifest, frame: u32, raw: &[u8]) -> Result<u64, StageError> {
+        let mut written = 0;
+        let mut checked: HashMap<(u32, u32), bool> = HashMap::new();
+        for place in self.places.get(&frame).into_iter().flatten() {
+            let staged = &self.files[place.staged];
+            let entry = &manifest.entries[staged.entry];
+            let damaged = |reason: &str| StageError::Damaged { entry: staged.entry, reason: reason.to_owned() };
+            let (start, length) = (place.part.offset as usize, place.part.length as usize);
+            // The manifest's checks put every part inside its frame.
+            let content = raw.get(start..start + length).ok_or_else(|| damaged("a frame is too short"))?;
+            let right = *checked
+                .entry((place.part.offset, place.part.length))
+                .or_insert_with(|| Hash::of(content) == place.hash);
+            if !right {
+                return Err(damaged("a content has another digest"));
+            }
+            written += content.len() as u64;
+            self.put(entry, staged, place, content)?;
+        }
+        Ok(written)
+    }
+
+    fn put(&self, entry: &Entry, staged: &Staged, place: &Place, content: &[u8]) -> Result<(), StageError> {
+        if let Kind::File { content: Content::Whole(_), .. } = &entry.kind {
+            self.write_whole(entry, &staged.name, content).map_err(StageError::Checkout)?;
+            staged.ready.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        let path = self.folder.join(&staged.name);
+        let write = || -> io::Result<()> {
+            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            file.write_all_at(content, place.offset)
+        };
+        write().map_err(|error| StageError::Checkout(CheckoutError::io("write", &path)(error)))?;
+        if staged.missing.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return Ok(());
+        }
+        // The parts are right one by one; whether they make up the file only the whole tells.
+        let Kind::File { hash, .. } = &entry.kind else { return Ok(()) };
+        let digest = File::open(&path)
+            .and_then(|mut file| digest_of(&mut file))
+            .map_err(|error| StageError::Checkout(CheckoutError::io("read", &path)(error)))?;
+        if digest != *hash {
+            return Err(StageError::Damaged {
+                entry: staged.entry,
+                reason: "its parts do not add up to its digest".to_owned(),
+            });
+        }
+        self.dress(entry, &staged.name).map_err(StageError::Checkout)?;
+        staged.ready.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn write_whole(&self, entry: &Entry, name: &str, content: &[u8]) -> Result<(), CheckoutError> {
+        let path = self.folder.join(name);
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            file.write_all(content)?;
+            dress(&file, entry)
+        };
+        write().map_err(CheckoutError::io("write", &path))
+    }
+
+    fn dress(&self, entry: &Entry, name: &str) -> Result<(), CheckoutError> {
+        let path = self.folder.join(name);
+        OpenOptions::new().write(true).open(&path).and_then(|file| dress(&file, entry)).map_err(CheckoutError::io("write", &path))
+    }
+
+    /// Whether everything lies there, verified.
+    pub fn is_complete(&self) -> bool {
+        self.files.iter().all(|staged| staged.ready.load(Ordering::Relaxed))
+    }
+
+    /// Removes the folder. What can't be removed is found by the next checkout.
+    pub fn discard(&self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Gives a file its mode and time.
+fn dress(file: &File, entry: &Entry) -> io::Result<()> {
+    let Kind::File { executable, mtime, .. } = &entry.kind else { return Ok(()) };
+    let mode = if *executable { 0o755 } else { 0o644 };
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    let time = rustix::fs::Timespec { tv_sec: *mtime, tv_nsec: 0 };
+    rustix::fs::futimens(file, &rustix::fs::Timestamps { last_access: time, last_modification: time })?;
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! What earlier checkouts wrote: `<target>/.workspace/tree`, and the journal of one that is under way.
+//!
+//! The journal is written and synced before the first rename, so that after a crash everything the interrupted checkout
+//! may have put in place still counts as ours.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io::{self, Write};
+
+use serde::{Deserialize, Serialize};
+
+use super::CheckoutError;
+use super::target::Target;
+use crate::cache::Index;
+use crate::format::{Entry, FORMAT, FormatError, Hash, Kind};
+
+const TREE: &str = "tree";
+const JOURNAL: &str = "journal";
+
+/// What we put at a path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Ours {
+    /// A file with this content.
+    File(Hash),
+    /// A link with this text.
+    Link(String),
+    /// A folder, empty when we made it.
+    Directory,
+}
+
+impl Ours {
+    /// What an entry leaves behind.
+    pub fn of(entry: &Entry) -> Self {
+        match &entry.kind {
+            Kind::File { hash, .. } => Self::File(*hash),
+            Kind::Link { target } => Self::Link(target.to_string()),
+            Kind::Directory => Self::Directory,
+        }
+    }
+}
+
+/// Everything that counts as ours.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Path → what we put there; several where a checkout was interrupted.
+    ours: HashMap<String, HashSet<Ours>>,
+    /// Digests that need no reading.
+    pub index: Index,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Tree {
+    ours: HashMap<String, HashSet<Ours>>,
+    index: Index,
+}
+
+impl State {
+    /// Reads both files.
+    pub fn load(target: &Target) -> Result<Self, CheckoutError> {
+        let mut state = Self::default();
+        if let Some(bytes) = read(target, TREE)? {
+            let damaged = |source| CheckoutError::State { path: target.state_path(TREE), source };
+            let (&format, rest) =
+                bytes.split_first().ok_or_else(|| damaged(FormatError::Damaged("it is empty".to_owned())))?;
+            if u32::from(format) > FORMAT {
+                return Err(damaged(FormatError::Newer { found: format.into() }));
+            }
+            let tree: Tree =
+                postcard::from_bytes(rest).map_err(|error| damaged(FormatError::Damaged(error.to_string())))?;
+            state = Self { ours: tree.ours, index: tree.index };
+        }
+        if let Some(bytes) = read(target, JOURNAL)? {
+            // Synced before the first rename: a torn end means that nothing of it was done.
+            for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+                if let Ok((path, ours)) = serde_json::from_slice(line) {
+                    state.add(path, ours);
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    fn add(&mut self, path: String, ours: Ours) {
+        self.ours.entry(path).or_default().insert(ours);
+    }
+
+    /// Whether that is what we put at the path.
+    pub fn is_ours(&self, path: &str, what: &Ours) -> bool {
+        self.ours.get(path).is_some_and(|known| known.contains(what))
+    }
+
+    /// Whether we put anything at the path.
+    pub fn knows(&self, path: &str) -> bool {
+        self.ours.contains_key(path)
+    }
+
+    /// All paths where we put something, in order.
+    pub fn paths(&self) -> BTreeSet<&str> {
+        self.ours.keys().map(String::as_str).collect()
+    }
+
+    /// Writes down what is about to be put in place.
+    pub fn journal<'e>(target: &Target, entries: impl Iterator<Item = &'e Entry>) -> Result<(), CheckoutError> {
+        let path = target.state_path(JOURNAL);
+        let write = || -> io::Result<()> {
+            let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&path)?;
+            let mut out = io::BufWriter::new(&file);
+            // Ends a line that a crash may have torn.
+            out.write_all(b"\n")?;
+            for entry in entries {
+                serde_json::to_writer(&mut out, &(entry.path.as_str(), Ours::of(entry)))?;
+                out.write_all(b"\n")?;
+            }
+            out.flush()?;
+            drop(out);
+            file.sync_all()?;
+            file = std::fs::File::open(target.state_path(""))?;
+            file.sync_all()
+        };
+        write().map_err(CheckoutError::io("write", &path))
+    }
+
+    /// Replaces both files by what is ours now.
+    pub fn save(target: &Target, ours: HashMap<String, HashSet<Ours>>, index: Index) -> Result<(), CheckoutError> {
+        let path = target.state_path(TREE);
+        let write = || -> io::Result<()> {
+            let format = u8::try_from(FORMAT).unwrap_or(u8::MAX);
+            let bytes =
+                postcard::to_extend(&Tree { ours, index }, vec![format]).map_err(|error| io::Error::other(error.to_string()))?;
+            let mut file = tempfile::NamedTempFile::new_in(target.state_path(""))?;
+            file.write_all(&bytes)?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            match std::fs::remove_file(target.state_path(JOURNAL)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        };
+        write().map_err(CheckoutError::io("write", &path))
+    }
+
+    /// What is ours at a path, for carrying over.
+    pub fn get(&self, path: &str) -> Option<&HashSet<Ours>> {
+        self.ours.get(path)
+    }
+}
+
+fn read(target: &Target, name: &str) -> Result<Option<Vec<u8>>, CheckoutError> {
+    let path = target.state_path(name);
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(CheckoutError::io("read", path)(error)),
+    }
+}

@@ -1,0 +1,237 @@
+//! The target folder: every access goes through its descriptor and never follows a link.
+//!
+//! Parents are opened with `openat2` beneath the root without following links (Linux 5.6), or, where the kernel or a
+//! sandbox refuses that, part by part with `O_NOFOLLOW`.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::CheckoutError;
+use crate::format::tree::STATE_DIRECTORY;
+
+/// What stands at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing, or a parent is missing.
+    Nothing,
+    /// A regular file.
+    File {
+        /// Bytes.
+        size: u64,
+        /// Whether its owner may execute it.
+        executable: bool,
+    },
+    /// A link.
+    Link,
+    /// A folder.
+    Directory,
+    /// A device, socket or pipe.
+    Special,
+    /// A parent is no folder.
+    Obstructed,
+}
+
+/// An open target, locked against other checkouts.
+#[derive(Debug)]
+pub struct Target {
+    path: PathBuf,
+    root: OwnedFd,
+    /// The folder of our own state: holds the lock while it is open.
+    _state: OwnedFd,
+}
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+
+impl Target {
+    /// Opens the folder, made if need be, and takes its lock.
+    pub fn open(path: &Path) -> Result<Self, CheckoutError> {
+        if let Err(error) = fs::create_dir_all(path) {
+            if error.kind() == io::ErrorKind::AlreadyExists || error.kind() == io::ErrorKind::NotADirectory {
+                return Err(CheckoutError::BadTarget { path: path.to_owned(), reason: "it is not a folder".to_owned() });
+            }
+            return Err(CheckoutError::io("create", path)(error));
+        }
+        let path = fs::canonicalize(path).map_err(CheckoutError::io("open", path))?;
+        let open = |error: Errno| CheckoutError::io("open", &path)(error.into());
+        let root = rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(open)?;
+        let state_path = path.join(STATE_DIRECTORY);
+        match rustix::fs::mkdirat(&root, STATE_DIRECTORY, Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(CheckoutError::io("create", &state_path)(error.into())),
+        }
+        let state = rustix::fs::openat(&root, STATE_DIRECTORY, DIRECTORY, Mode::empty()).map_err(|_| {
+            CheckoutError::BadTarget { path: path.clone(), reason: "its `.workspace` is not a folder of ours".to_owned() }
+        })?;
+        match rustix::fs::flock(&state, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(CheckoutError::Busy(path)),
+            Err(error) => return Err(CheckoutError::io("lock", &state_path)(error.into())),
+        }
+        Ok(Self { path, root, _state: state })
+    }
+
+    /// Its absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The absolute path of something in it, for messages only.
+    pub fn shown(&self, path: &str) -> PathBuf {
+        self.path.join(path)
+    }
+
+    /// The path of a file in the folder of our own state.
+    pub fn state_path(&self, name: &str) -> PathBuf {
+        self.path.join(STATE_DIRECTORY).join(name)
+    }
+
+    /// Bytes that may still be written to the file system.
+    pub fn free_bytes(&self) -> Result<u64, CheckoutError> {
+        let stat = rustix::fs::fstatvfs(&self.root).map_err(|error| self.error("look at", "")(error))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// An error about a path in the target.
+    pub fn error(&self, action: &'static str, path: &str) -> impl FnOnce(Errno) -> CheckoutError + use<> {
+        let path = self.shown(path);
+        move |error| CheckoutError::Io { action, path, source: error.into() }
+    }
+
+    /// Opens a folder in the target; the root for an empty path.
+    pub fn folder(&self, path: &str) -> Result<OwnedFd, Errno> {
+        if path.is_empty() {
+            return rustix::io::fcntl_dupfd_cloexec(&self.root, 0);
+        }
+        beneath(&self.root, path)
+    }
+
+    /// Opens the folder that holds `path`, and splits off the name.
+    pub fn parent<'p>(&self, path: &'p str) -> Result<(OwnedFd, &'p str), Errno> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        Ok((self.folder(parent)?, name))
+    }
+
+    /// What stands at a path.
+    pub fn look(&self, path: &str) -> Result<Found, Errno> {
+        let (parent, name) = match self.parent(path) {
+            Ok(parent) => parent,
+            Err(Errno::NOENT) => return Ok(Found::Nothing),
+            Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(Found::Obstructed),
+            Err(error) => return Err(error),
+        };
+        look_at(&parent, name)
+    }
+
+    /// The text of a link.
+    pub fn read_link(&self, path: &str) -> Result<CString, Errno> {
+        let (parent, name) = self.parent(path)?;
+        rustix::fs::readlinkat(&parent, name, Vec::new())
+    }
+
+    /// Opens a regular file for reading.
+    pub fn open_file(&self, path: &str) -> Result<fs::File, Errno> {
+        let (parent, name) = self.parent(path)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        rustix::fs::openat(&parent, name, flags, Mode::empty()).map(fs::File::from)
+    }
+
+    /// Names in a folder, sorted.
+    pub fn list(&self, path: &str) -> Result<Vec<(Vec<u8>, Found)>, Errno> {
+        let folder = self.folder(path)?;
+        let mut listing = Vec::new();
+        for entry in Dir::read_from(&folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                listing.push((name.to_vec(), look_at(&folder, entry.file_name())?));
+            }
+        }
+        listing.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(listing)
+    }
+}
+
+/// What stands at a name in an open folder.
+pub fn look_at(folder: impl AsFd, name: impl rustix::path::Arg) -> Result<Found, Errno> {
+    let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(Found::Nothing),
+        Err(error) => return Err(error),
+    };
+    Ok(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Found::File {
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            executable: stat.st_mode & 0o100 != 0,
+        },
+        FileType::Directory => Found::Directory,
+        FileType::Symlink => Found::Link,
+        _ => Found::Special,
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn beneath(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+    use rustix::fs::ResolveFlags;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(root, path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        // Older kernels don't know the call; sandboxes forbid it.
+        Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => step_by_step(root, path),
+        other => other,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn beneath(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+    step_by_step(root, path)
+}
+
+fn step_by_step(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+    let mut folder = rustix::io::fcntl_dupfd_cloexec(root, 0)?;
+    for part in path.split('/') {
+        if part.is_empty() || part == "." || part == ".." {
+            return Err(Errno::XDEV);
+        }
+        folder = rustix::fs::openat(&folder, part, DIRECTORY, Mode::empty())?;
+    }
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_not_followed_either_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("a/out")).unwrap();
+        std::os::unix::fs::symlink("b", folder.path().join("a/in")).unwrap();
+        let target = Target::open(folder.path()).unwrap();
+        for open in [beneath, step_by_step] {
+            assert!(open(&target.root, "a/b").is_ok());
+            assert!(open(&target.root, "a/out").is_err());
+            assert!(open(&target.root, "a/in").is_err());
+            assert!(open(&target.root, "a/../..").is_err());
+            assert!(open(&target.root, "/etc").is_err());
+        }
+        assert_eq!(target.look("a/out/x").unwrap(), Found::Obstructed);
+        assert_eq!(target.look("a/out").unwrap(), Found::Link);
+        assert_eq!(target.look("a/c/d").unwrap(), Found::Nothing);
+    }
+
+    #[test]
+    fn a_target_is_locked() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Target::open(folder.path()).unwrap();
+        assert!(matches!(Target::open(folder.path()), Err(CheckoutError::Busy(_))));
+        drop(first);
+        assert!(Target::open(folder.path()).is_ok());
+    }
+}

@@ -1,0 +1,78 @@
+//! The names of objects in the bucket.
+
+use ulid::Ulid;
+
+use crate::names::WorkspaceName;
+
+/// Prefix of all refs: one LIST of it tells what there is.
+pub const REFS: &str = "refs/";
+/// The bucket's own record.
+pub const BUCKET: &str = "bucket.json";
+
+/// The ref of a workspace.
+pub fn reference(name: &WorkspaceName) -> String {
+    format!("{REFS}{name}.json")
+}
+
+/// The workspace whose ref has this key, if it is one.
+pub fn name_of_reference(key: &str) -> Option<WorkspaceName> {
+    let text = key.strip_prefix(REFS)?.strip_suffix(".json")?;
+    // Only the canonical spelling: a key with capitals is not ours.
+    text.parse::<WorkspaceName>().ok().filter(|name| name.as_str() == text)
+}
+
+/// The keys below one root of one workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// Of the workspace `name` in its incarnation `root`.
+    pub fn new(name: &WorkspaceName, root: Ulid) -> Self {
+        Self { prefix: format!("data/{name}/{root}/") }
+    }
+
+    /// What all of them begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// A manifest, or a delta of one.
+    pub fn manifest(&self, id: Ulid) -> String {
+        format!("{}versions/{id}.jsonl.zst", self.prefix)
+    }
+
+    /// A pack.
+    pub fn pack(&self, id: Ulid) -> String {
+        format!("{}packs/{id}.tar.zst", self.prefix)
+    }
+
+    /// The list of a collection in progress.
+    pub fn collection(&self, id: Ulid) -> String {
+        format!("{}gc/{id}.json", self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_as_documented() {
+        let name: WorkspaceName = "my.app".parse().unwrap();
+        let keys = Keys::new(&name, Ulid::from_parts(1, 2));
+        assert_eq!(reference(&name), "refs/my.app.json");
+        assert_eq!(name_of_reference("refs/my.app.json"), Some(name));
+        assert_eq!(name_of_reference("refs/My.json"), None);
+        assert_eq!(name_of_reference("refs/x/y.json"), None);
+        assert_eq!(
+            keys.manifest(Ulid::from_parts(3, 4)),
+            "data/my.app/00000000010000000000000002/versions/00000000030000000000000004.jsonl.zst"
+        );
+        assert_eq!(
+            keys.pack(Ulid::from_parts(3, 4)),
+            "data/my.app/00000000010000000000000002/packs/00000000030000000000000004.tar.zst"
+        );
+    }
+}

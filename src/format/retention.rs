@@ -1,0 +1,125 @@
+//! Which versions a ref keeps when it grows too long.
+//!
+//! The last 20, the newest of each of the last 24 hours and of the last 30 days, and every tagged or locked one: a watch
+//! session can't wipe out yesterday.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+
+use super::reference::{MAX_BYTES, Reference, Row};
+
+/// Rows beyond this number are thinned.
+pub const ROWS: usize = 120;
+/// A ref beyond this size, in bytes, is thinned.
+pub const BYTES: usize = 48 << 10;
+const LAST: usize = 20;
+const HOURS: i64 = 24;
+const DAYS: i64 = 30;
+
+/// Thins `reference` if it is due. `now` decides what an hour or a day ago means.
+pub fn thin(reference: &mut Reference, now: Timestamp) {
+    if reference.rows.len() <= ROWS && reference.to_bytes().len() <= BYTES {
+        return;
+    }
+    let kept = kept(&reference.rows, now);
+    reference.rows.retain(|row| kept.contains(&row.number));
+    // Messages and authors of the longest kind can still overflow: then the oldest go that nobody named.
+    while reference.to_bytes().len() > MAX_BYTES {
+        let current = reference.current;
+        let spare = |row: &Row| row.tags.is_empty() && !row.locked && row.number != current;
+        let Some(oldest) = reference.rows.iter().position(spare) else { break };
+        reference.rows.remove(oldest);
+    }
+}
+
+fn kept(rows: &[Row], now: Timestamp) -> HashSet<u64> {
+    let mut kept: HashSet<u64> = rows.iter().rev().take(LAST).map(|row| row.number).collect();
+    let mut hours = HashSet::new();
+    let mut days = HashSet::new();
+    // Newest first: the first row seen in a span is its newest.
+    for row in rows.iter().rev() {
+        let age = now.as_second().saturating_sub(row.created.as_second()).max(0);
+        let (hour, day) = (age / 3_600, age / 86_400);
+        let newest_of_hour = hour < HOURS && hours.insert(hour);
+        let newest_of_day = day < DAYS && days.insert(day);
+        if newest_of_hour || newest_of_day || !row.tags.is_empty() || row.locked {
+            kept.insert(row.number);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ulid::Ulid;
+
+    use super::*;
+    use crate::format::Hash;
+
+    fn row(number: u64, created: i64) -> Row {
+        Row {
+            id: Ulid::from_parts(number, 0),
+            number,
+            base: Ulid::from_parts(1, 1),
+            delta: None,
+            tree: Hash::of(b""),
+            files: 1,
+            bytes: 1,
+            created: Timestamp::from_second(created).unwrap(),
+            runtime: None,
+            message: None,
+            author: None,
+            commit: None,
+            origin: None,
+            tags: vec![],
+            locked: false,
+            other: BTreeMap::new(),
+        }
+    }
+
+    fn with(rows: Vec<Row>) -> Reference {
+        let mut reference = Reference::claimed(Ulid::from_parts(1, 1));
+        reference.current = rows.last().map_or(0, |row| row.number);
+        reference.rows = rows;
+        reference
+    }
+
+    #[test]
+    fn few_rows_are_left_alone() {
+        let mut reference = with((1..=100).map(|number| row(number, 0)).collect());
+        thin(&mut reference, Timestamp::from_second(1).unwrap());
+        assert_eq!(reference.rows.len(), 100);
+    }
+
+    #[test]
+    fn a_watch_session_does_not_wipe_out_yesterday() {
+        let day = 86_400;
+        let now = 40 * day;
+        let mut rows: Vec<Row> = (0..39).map(|n| row(n + 1, i64::try_from(n).unwrap() * day + 10)).collect();
+        rows[0].tags.push("first".parse().unwrap());
+        rows.extend((0..500).map(|n| row(n + 40, now - 500 + i64::try_from(n).unwrap())));
+        let mut reference = with(rows);
+        thin(&mut reference, Timestamp::from_second(now).unwrap());
+        let numbers: Vec<u64> = reference.rows.iter().map(|row| row.number).collect();
+        assert!(numbers.contains(&1), "tagged: {numbers:?}");
+        assert!(numbers.contains(&39) && numbers.contains(&20), "days: {numbers:?}");
+        assert_eq!(numbers.last(), Some(&539));
+        assert!(numbers.len() < 60, "{}", numbers.len());
+        assert!(reference.to_bytes().len() < MAX_BYTES);
+    }
+
+    #[test]
+    fn the_upload_always_fits() {
+        let mut rows: Vec<Row> = (1..=130).map(|number| row(number, 0)).collect();
+        for row in &mut rows {
+            row.author = Some("x".repeat(4_000));
+        }
+        let mut reference = with(rows);
+        thin(&mut reference, Timestamp::from_second(1).unwrap());
+        assert!(reference.to_bytes().len() <= MAX_BYTES);
+        assert!(reference.current_row().is_some());
+    }
+}

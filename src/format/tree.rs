@@ -1,0 +1,252 @@
+//! A tree as data: paths and what stands at them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Hash;
+
+/// Our own folder inside a target; never part of a tree.
+pub const STATE_DIRECTORY: &str = ".workspace";
+/// Longest path, in bytes: Linux's `PATH_MAX`.
+pub const MAX_PATH: usize = 4_096;
+/// Longest part of a path, in bytes: what common file systems allow.
+pub const MAX_PART: usize = 255;
+/// Deepest nesting.
+pub const MAX_DEPTH: usize = 256;
+
+/// A path inside a tree.
+///
+/// Relative, parts joined by `/`, UTF-8, no part empty, `.`, `..` or over 255 bytes, no NUL, at most 4,096 bytes and 256
+/// parts, and not in `.workspace/`, which belongs to the target. Ordered by bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TreePath(Box<str>);
+
+/// Why a text is no [`TreePath`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{path}` is no path inside a tree: {reason}", path = .path.escape_debug())]
+pub struct PathError {
+    /// The text as given.
+    pub path: String,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+impl TreePath {
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The path of the folder that holds it, or nothing at the top.
+    pub fn parent(&self) -> Option<&str> {
+        self.0.rsplit_once('/').map(|(parent, _)| parent)
+    }
+
+    /// The last part.
+    pub fn name(&self) -> &str {
+        self.0.rsplit_once('/').map_or(&*self.0, |(_, name)| name)
+    }
+
+    /// What follows the last dot of the name, or nothing.
+    pub fn extension(&self) -> &str {
+        match self.name().rsplit_once('.') {
+            Some((stem, extension)) if !stem.is_empty() => extension,
+            _ => "",
+        }
+    }
+}
+
+impl FromStr for TreePath {
+    type Err = PathError;
+
+    fn from_str(text: &str) -> Result<Self, PathError> {
+        let refuse = |reason| Err(PathError { path: text.to_owned(), reason });
+        if text.len() > MAX_PATH {
+            return refuse("it is longer than 4096 bytes");
+        }
+        let mut depth = 0;
+        for part in text.split('/') {
+            depth += 1;
+            match part {
+                "" => return refuse("it has an empty part"),
+                "." | ".." => return refuse("it has a part `.` or `..`"),
+                _ if part.len() > MAX_PART => return refuse("it has a part longer than 255 bytes"),
+                _ if part.contains('\0') => return refuse("it contains a NUL"),
+                STATE_DIRECTORY if depth == 1 => return refuse("`.workspace` is kept for the target's own state"),
+                _ => {}
+            }
+        }
+        if depth > MAX_DEPTH {
+            return refuse("it is nested more than 256 deep");
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl TryFrom<String> for TreePath {
+    type Error = PathError;
+    fn try_from(text: String) -> Result<Self, PathError> {
+        text.parse()
+    }
+}
+
+impl From<TreePath> for String {
+    fn from(path: TreePath) -> Self {
+        path.0.into()
+    }
+}
+
+impl fmt::Display for TreePath {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// Bytes inside a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Index into the manifest's frames.
+    pub frame: u32,
+    /// Where the bytes begin in the frame, once decompressed.
+    pub offset: u32,
+    /// How many there are.
+    pub length: u32,
+}
+
+/// A part of a cut file, with a digest of its own: reuse and verification work part by part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CutPart {
+    /// Where it lies.
+    pub part: Part,
+    /// Its digest.
+    pub hash: Hash,
+}
+
+/// Where a file's bytes lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// No bytes, so nowhere.
+    Empty,
+    /// In one frame.
+    Whole(Part),
+    /// Cut by FastCDC, in this order.
+    Cut(Box<[CutPart]>),
+}
+
+/// What stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File {
+        /// Whether its owner may execute it (0755 rather than 0644), as git records it.
+        executable: bool,
+        /// Bytes.
+        size: u64,
+        /// Modification time, seconds since 1970; kept and restored, never compared.
+        mtime: i64,
+        /// Digest of the whole content.
+        hash: Hash,
+        /// Where the content lies.
+        content: Content,
+    },
+    /// A symbolic link.
+    Link {
+        /// Its text.
+        target: Box<str>,
+    },
+    /// A folder with nothing in it. Others follow from the paths.
+    Directory,
+}
+
+/// A path and what stands there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where.
+    pub path: TreePath,
+    /// What.
+    pub kind: Kind,
+}
+
+impl Entry {
+    /// Bytes of content; 0 for what has none.
+    pub fn size(&self) -> u64 {
+        match &self.kind {
+            Kind::File { size, .. } => *size,
+            Kind::Link { .. } | Kind::Directory => 0,
+        }
+    }
+
+    /// Whether both are the same to whoever compares trees: kind, content, link target, executable bit.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.path == other.path
+            && match (&self.kind, &other.kind) {
+                (
+                    Kind::File { executable, size, hash, .. },
+                    Kind::File { executable: executable2, size: size2, hash: hash2, .. },
+                ) => executable == executable2 && size == size2 && hash == hash2,
+                (Kind::Link { target }, Kind::Link { target: target2 }) => target == target2,
+                (Kind::Directory, Kind::Directory) => true,
+                _ => false,
+            }
+    }
+}
+
+/// The digest of a whole tree: equal trees, and only they, have the same.
+///
+/// BLAKE3 over all entries in the order of their paths; each is one byte (`f` file, `x` executable file, `l` link, `d`
+/// empty folder), the path's length (u32, little-endian) and bytes, then the content's digest (files) or the target's
+/// length and bytes (links).
+pub fn digest<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    let text = |hasher: &mut blake3::Hasher, text: &str| {
+        // Paths and link targets are at most 4,096 bytes.
+        hasher.update(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
+        hasher.update(text.as_bytes());
+    };
+    for entry in entries {
+        match &entry.kind {
+            Kind::File { executable, hash, .. } => {
+                hasher.update(if *executable { b"x" } else { b"f" });
+                text(&mut hasher, entry.path.as_str());
+                hasher.update(hash.as_bytes());
+            }
+            Kind::Link { target } => {
+                hasher.update(b"l");
+                text(&mut hasher, entry.path.as_str());
+                text(&mut hasher, target);
+            }
+            Kind::Directory => {
+                hasher.update(b"d");
+                text(&mut hasher, entry.path.as_str());
+            }
+        }
+    }
+    hasher.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_inside() {
+        for good in ["a", "a/b", " x", "-rf", "ä\n", "a.b/.c", "x/.workspace", ".workspaceignore"] {
+            assert!(good.parse::<TreePath>().is_ok(), "{good:?}");
+        }
+        let long = "x".repeat(256);
+        for bad in ["", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a\0b", ".workspace", ".workspace/x", &long] {
+            assert!(bad.parse::<TreePath>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn extensions() {
+        let of = |text: &str| text.parse::<TreePath>().unwrap().extension().to_owned();
+        assert_eq!(of("a/b.tar.gz"), "gz");
+        assert_eq!(of("a.d/.bashrc"), "");
+        assert_eq!(of("Makefile"), "");
+    }
+}

@@ -1,0 +1,380 @@
+//! Packing and sending: contents go into frames, frames into packs, packs into the bucket, all at the same time.
+//!
+//! Files are grouped by extension, then path, since like compresses well with like. Whoever reads a file hashes it in the
+//! same pass and drops what some version already has. Frames are built on all cores and put into packs in their order; a
+//! closed pack is sent while the next one fills. The byte budget bounds all of it.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::stream::{self, StreamExt};
+use tokio::sync::mpsc;
+use tokio::task::{JoinSet, spawn_blocking};
+use ulid::Ulid;
+
+use crate::budget::{Budget, Taken};
+use crate::format::chunking::{self, CUT_ABOVE};
+use crate::format::manifest::ContentIndex;
+use crate::format::pack::{BuiltFrame, FRAME_TARGET, FrameBuilder, PackBuilder, PackError};
+use crate::format::{Hash, Keys};
+use crate::output::Observer;
+use crate::source::Stat;
+use crate::store::{Condition, Store, StoreError};
+
+use super::PublishError;
+use super::scan::{self, Hashed, ReadFailure, threads};
+
+/// Files of at least this size get a frame of their own.
+const OWN_FRAME: u64 = 1 << 20;
+/// How often a large file that changes while it is read is read again.
+const LARGE_READS: u32 = 3;
+
+/// A file that shall be read, and packed unless its content is known.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Its position among the entries.
+    pub at: usize,
+    /// Its path in the tree.
+    pub path: String,
+    /// What it looked like.
+    pub stat: Stat,
+}
+
+/// What came of a file.
+#[derive(Debug)]
+pub struct Packed {
+    /// Its position among the entries.
+    pub at: usize,
+    /// Its digest.
+    pub hashed: Hashed,
+    /// How it was cut, if it was.
+    pub cut: Option<Vec<Hash>>,
+    /// Whether any of its content was new.
+    pub new: bool,
+}
+
+/// What came of all of them.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The files.
+    pub files: Vec<Packed>,
+    /// One that was gone.
+    pub moved: Option<String>,
+    /// Bytes of content packed.
+    pub new_bytes: u64,
+}
+
+/// Sends packs below one root.
+pub struct Packer<'a> {
+    /// Where to.
+    pub store: &'a Store,
+    /// Under which keys.
+    pub keys: &'a Keys,
+    /// Memory.
+    pub budget: &'a Budget,
+    /// Who hears of it.
+    pub observer: &'a Arc<dyn Observer>,
+}
+
+/// What this uploader has sent so far, over all attempts.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// Contents, and where they lie.
+    pub contents: ContentIndex,
+    /// The packs.
+    pub packs: Vec<Ulid>,
+    /// The manifests.
+    pub manifests: Vec<Ulid>,
+}
+
+/// Contents that need not be packed: known before, or packed by somebody in this run.
+struct Claims {
+    known: Arc<ContentIndex>,
+    claimed: Mutex<HashSet<Hash>>,
+}
+
+impl Claims {
+    /// Whether the caller must pack the content.
+    fn claim(&self, hash: Hash) -> bool {
+        self.known.find(&hash).is_none()
+            && self.claimed.lock().unwrap_or_else(PoisonError::into_inner).insert(hash)
+    }
+}
+
+/// What a task on a thread hands back.
+#[derive(Default)]
+struct Built {
+    frame: Option<BuiltFrame>,
+    files: Vec<Packed>,
+    moved: Option<String>,
+    new_bytes: u64,
+}
+
+/// Packs being sent. Ended by [`Uploads::finish`]; dropping it aborts them.
+pub struct Uploads(JoinSet<Result<(), StoreError>>);
+
+impl Uploads {
+    /// Waits for all.
+    pub async fn finish(mut self) -> Result<(), PublishError> {
+        while let Some(sent) = self.0.join_next().await {
+            sent??;
+        }
+        Ok(())
+    }
+}
+
+impl Packer<'_> {
+    /// Reads `wanted`, packs what is not in `known`, and begins to send. What was packed is added to `sent` at once; it
+    /// may be relied on once the uploads are finished.
+    pub async fn pack(
+        &self,
+        root: &Path,
+        mut wanted: Vec<Wanted>,
+        known: Arc<ContentIndex>,
+        sent: &mut Sent,
+    ) -> Result<(Outcome, Uploads), PublishError> {
+        let extension = |file: &Wanted| {
+            let name = file.path.rsplit('/').next().unwrap_or_default();
+            name.rsplit_once('.').map(|(_, extension)| extension.to_owned()).unwrap_or_default()
+        };
+        wanted.sort_by_cached_key(|file| (extension(file), file.path.clone()));
+        let (large, small): (Vec<Wanted>, Vec<Wanted>) =
+            wanted.into_iter().partition(|file| file.stat.size > CUT_ABOVE);
+        let claims = Arc::new(Claims { known, claimed: Mutex::default() });
+        let root: Arc<Path> = root.into();
+        let mut assembler = Assembler::new(self, sent);
+        let mut outcome = Outcome::default();
+        let mut built = stream::iter(groups(small))
+            .map(|group| {
+                let (claims, root) = (claims.clone(), root.clone());
+                async move {
+                    let bytes: u64 = group.iter().map(|file| file.stat.size + 1_024).sum();
+                    // Read once, framed once, compressed once.
+                    let mut taken = self.budget.take(3 * bytes).await;
+                    let built = spawn_blocking(move || build(&root, group, &claims)).await??;
+                    taken.shrink(built.frame.as_ref().map_or(0, |frame| frame.bytes.len() as u64));
+                    self.observer.advance(bytes);
+                    Ok::<_, PublishError>((built, taken))
+                }
+            })
+            .buffered(threads() + 2);
+        while let Some(next) = built.next().await {
+            let (built, taken) = next?;
+            assembler.take(built, taken, &mut outcome)?;
+            assembler.check().await?;
+        }
+        drop(built);
+        for file in large {
+            self.pack_large(&root, file, &claims, &mut assembler, &mut outcome).await?;
+        }
+        assembler.close()?;
+        Ok((outcome, Uploads(assembler.uploads)))
+    }
+
+    async fn pack_large(
+        &self,
+        root: &Path,
+        file: Wanted,
+        claims: &Arc<Claims>,
+        assembler: &mut Assembler<'_, '_>,
+        outcome: &mut Outcome,
+    ) -> Result<(), PublishError> {
+        let path = root.join(&file.path);
+        for _ in 0..LARGE_READS {
+            // Two parts wait while others are being compressed.
+            let (sender, receiver) = mpsc::channel(2);
+            let reader = spawn_blocking({
+                let path = path.clone();
+                move || read_in_parts(&path, &sender)
+            });
+            let parts = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
+            let mut built = Box::pin(
+                parts
+                    .map(|part: Vec<u8>| {
+                        let claims = claims.clone();
+                        async move {
+                            let length = part.len() as u64;
+                            let mut taken = self.budget.take(3 * length).await;
+                            let (hash, built) = spawn_blocking(move || build_part(&part, &claims)).await??;
+                            taken.shrink(built.frame.as_ref().map_or(0, |frame| frame.bytes.len() as u64));
+                            self.observer.advance(length);
+                            Ok::<_, PublishError>((hash, built, taken))
+                        }
+                    })
+                    .buffered(threads() + 1),
+            );
+            let mut hashes = Vec::new();
+            let mut new = false;
+            while let Some(next) = built.next().await {
+                let (hash, part, taken) = next?;
+                hashes.push(hash);
+                new |= part.frame.is_some();
+                assembler.take(part, taken, outcome)?;
+                assembler.check().await?;
+            }
+            drop(built);
+            match reader.await? {
+                Ok(Some(hashed)) => {
+                    outcome.files.push(Packed { at: file.at, hashed, cut: Some(hashes), new });
+                    return Ok(());
+                }
+                // It changed: what was packed of it stays useful, most of it will be found again.
+                Ok(None) => {}
+                Err(error) => match error.into_error(&file.path) {
+                    Some(error) => return Err(error),
+                    None => {
+                        outcome.moved = Some(file.path);
+                        return Ok(());
+                    }
+                },
+            }
+        }
+        Err(PublishError::Restless { path: file.path })
+    }
+}
+
+/// Cuts a file and hands its parts out. Nothing when it changed meanwhile.
+fn read_in_parts(path: &PathBuf, parts: &mpsc::Sender<Vec<u8>>) -> Result<Option<Hashed>, ReadFailure> {
+    let began = scan::nanoseconds_now();
+    let file = std::fs::File::open(path)?;
+    let before = Stat::of(&file.metadata()?);
+    let mut hasher = blake3::Hasher::new();
+    for part in chunking::cut(&file) {
+        let part = part?;
+        hasher.update(&part);
+        if parts.blocking_send(part).is_err() {
+            // Nobody listens any more: the upload has failed elsewhere.
+            return Ok(None);
+        }
+    }
+    let steady = Stat::of(&file.metadata()?) == before && hasher.count() == before.size;
+    Ok(steady.then(|| Hashed { hash: hasher.finalize().into(), stat: before, began }))
+}
+
+/// Small files by the frame; larger ones alone.
+fn groups(files: Vec<Wanted>) -> Vec<Vec<Wanted>> {
+    let mut groups = Vec::new();
+    let mut open: Vec<Wanted> = Vec::new();
+    let mut bytes = 0;
+    for file in files {
+        if file.stat.size >= OWN_FRAME {
+            groups.push(vec![file]);
+            continue;
+        }
+        bytes += file.stat.size + 512;
+        open.push(file);
+        if bytes >= FRAME_TARGET {
+            groups.push(std::mem::take(&mut open));
+            bytes = 0;
+        }
+    }
+    if !open.is_empty() {
+        groups.push(open);
+    }
+    groups
+}
+
+fn build(root: &Path, group: Vec<Wanted>, claims: &Claims) -> Result<Built, PublishError> {
+    let mut frame = FrameBuilder::default();
+    let mut built = Built::default();
+    for file in group {
+        let (content, hashed) = match scan::content(&root.join(&file.path)) {
+            Ok(read) => read,
+            Err(error) => match error.into_error(&file.path) {
+                Some(error) => return Err(error),
+                None => {
+                    built.moved = Some(file.path);
+                    continue;
+                }
+            },
+        };
+        let new = !content.is_empty() && claims.claim(hashed.hash);
+        if new {
+            let seconds = hashed.stat.mtime.div_euclid(1_000_000_000);
+            frame.add(&file.path, hashed.stat.executable, seconds, hashed.hash, &content)?;
+            built.new_bytes += content.len() as u64;
+        }
+        built.files.push(Packed { at: file.at, hashed, cut: None, new });
+    }
+    if !frame.is_empty() {
+        built.frame = Some(frame.finish()?);
+    }
+    Ok(built)
+}
+
+fn build_part(part: &[u8], claims: &Claims) -> Result<(Hash, Built), PackError> {
+    let hash = Hash::of(part);
+    let mut built = Built::default();
+    if claims.claim(hash) {
+        let mut frame = FrameBuilder::default();
+        frame.add_part(hash, part)?;
+        built.frame = Some(frame.finish()?);
+        built.new_bytes = part.len() as u64;
+    }
+    Ok((hash, built))
+}
+
+/// Puts frames into packs, and sends packs.
+struct Assembler<'p, 's> {
+    packer: &'p Packer<'p>,
+    sent: &'s mut Sent,
+    open: PackBuilder,
+    held: Taken,
+    uploads: JoinSet<Result<(), StoreError>>,
+}
+
+impl<'p, 's> Assembler<'p, 's> {
+    fn new(packer: &'p Packer<'p>, sent: &'s mut Sent) -> Self {
+        Self {
+            packer,
+            sent,
+            open: PackBuilder::new(Ulid::generate()),
+            held: Taken::nothing(),
+            uploads: JoinSet::new(),
+        }
+    }
+
+    fn take(&mut self, built: Built, taken: Taken, outcome: &mut Outcome) -> Result<(), PublishError> {
+        outcome.files.extend(built.files);
+        outcome.new_bytes += built.new_bytes;
+        if built.moved.is_some() {
+            outcome.moved = built.moved;
+        }
+        if let Some(frame) = built.frame {
+            self.held.join(taken);
+            if self.open.add(frame) {
+                self.close()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails as soon as an upload has failed.
+    async fn check(&mut self) -> Result<(), PublishError> {
+        while let Some(sent) = self.uploads.try_join_next() {
+            sent??;
+        }
+        // Lets uploads begin while frames are being built without a pause.
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), PublishError> {
+        let open = std::mem::replace(&mut self.open, PackBuilder::new(Ulid::generate()));
+        if open.is_empty() {
+            return Ok(());
+        }
+        let pack = open.finish()?;
+        self.sent.contents.add_pack(&pack);
+        self.sent.packs.push(pack.id);
+        let held = std::mem::replace(&mut self.held, Taken::nothing());
+        let (store, key) = (self.packer.store.clone(), self.packer.keys.pack(pack.id));
+        self.uploads.spawn(async move {
+            let sent = store.put(&key, pack.bytes, Condition::None).await.map(|_| ());
+            drop(held);
+            sent
+        });
+        Ok(())
+    }
+}

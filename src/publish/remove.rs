@@ -1,0 +1,90 @@
+//! Deleting a workspace: first the ref says so, then the data goes, then the ref.
+
+use crate::format::{Keys, Reference, keys};
+use crate::names::WorkspaceName;
+use crate::store::{Condition, ETag, Store, StoreError};
+use crate::version::{self, Read, VersionError};
+
+use super::PublishError;
+use super::swap::{Swapped, swap};
+
+/// How often somebody else may change the ref in between.
+const ATTEMPTS: u32 = 32;
+
+/// What was deleted.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Removed {
+    /// The workspace.
+    pub name: WorkspaceName,
+    /// How many versions it had.
+    pub versions: usize,
+    /// How many objects went.
+    pub objects: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Deletes a workspace and all its versions. Killed anywhere, doing it again finishes it.
+///
+/// `conditional_delete`: whether the store honours `If-Match` on DELETE. Elsewhere a small ref that says `deleted` stays,
+/// hidden, and the next upload of that name takes its place.
+pub async fn remove(store: &Store, name: &WorkspaceName, conditional_delete: bool) -> Result<Removed, PublishError> {
+    let mut found = match version::read_reference(store, name).await? {
+        // One that a killed deletion left behind is finished without a word; a claimed name is removed.
+        Some(read) => read,
+        None => return Err(version::missing(store, name).await.into()),
+    };
+    let versions = found.reference.rows.len();
+    let root = found.reference.root;
+    let mut attempts = 0;
+    while !found.reference.deleted {
+        let tombstone = Reference::tombstone(root, found.reference.nonces.clone());
+        match swap(store, name, Some(&found.etag), tombstone, None).await? {
+            Swapped::Done => break,
+            Swapped::Lost(None) => return Err(PublishError::DeletedMeanwhile { name: name.clone() }),
+            Swapped::Lost(Some(read)) if read.reference.root != root => {
+                return Err(PublishError::DeletedMeanwhile { name: name.clone() });
+            }
+            Swapped::Lost(Some(read)) => found = read,
+        }
+        attempts += 1;
+        if attempts == ATTEMPTS {
+            return Err(PublishError::Contended { name: name.clone(), attempts });
+        }
+    }
+    // Uploads that began before lose their swap from now on, but may still be sending: what they send after this listing
+    // they remove themselves when they find the ref deleted.
+    let objects = store.list(Keys::new(name, root).prefix()).await?;
+    let object_keys: Vec<String> = objects.iter().map(|object| object.key.clone()).collect();
+    store.delete_many(&object_keys).await?;
+    if conditional_delete
+        && let Some(read) = version::read_reference(store, name).await?
+        && read.reference.deleted
+        && read.reference.root == root
+    {
+        remove_reference(store, name, &read.etag).await?;
+    }
+    Ok(Removed {
+        name: name.clone(),
+        versions,
+        objects: objects.len(),
+        bytes: objects.iter().map(|object| object.size).sum(),
+    })
+}
+
+async fn remove_reference(store: &Store, name: &WorkspaceName, etag: &ETag) -> Result<(), VersionError> {
+    match store.delete(&keys::reference(name), Condition::Matches(etag.clone())).await {
+        // Somebody made the workspace anew: that one stays.
+        Ok(()) | Err(StoreError::Precondition { .. } | StoreError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes back the claim on a name when nothing came of it. Only a courtesy: a claimed name is hidden.
+pub async fn release_claim(store: &Store, name: &WorkspaceName, claimed: &Read) {
+    if claimed.reference.rows.is_empty()
+        && let Err(error) = remove_reference(store, name, &claimed.etag).await
+    {
+        tracing::debug!(%error, "the claim stays");
+    }
+}

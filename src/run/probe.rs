@@ -1,0 +1,139 @@
+//! Whether the application answers: the health path with 2xx or 3xx, or the port accepts.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::system;
+
+/// How long one answer may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+
+/// What answers, as [`crate::application::Plan`] has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The port that the application was given.
+    pub port: u16,
+    /// The path to ask for; `None`: a connection is enough.
+    pub health: Option<String>,
+}
+
+/// Asks once. `Err` says in half a sentence why it isn't ready.
+pub async fn probe(target: &Target) -> Result<(), String> {
+    match tokio::time::timeout(ANSWER_LIMIT, ask(target)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(format!("port {} gave no answer within {} s", target.port, ANSWER_LIMIT.as_secs())),
+    }
+}
+
+async fn ask(target: &Target) -> Result<(), String> {
+    let port = target.port;
+    let mut stream = match TcpStream::connect(("127.0.0.1", port)).await {
+        Ok(stream) => stream,
+        // An application may listen on `::1` or on `::` without IPv4.
+        Err(error) => TcpStream::connect(("::1", port)).await.map_err(|_| match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => format!("nothing listens on port {port}"),
+            _ => format!("port {port}: {error}"),
+        })?,
+    };
+    if system::is_first_process() && only_loopback(port) {
+        return Err(format!(
+            "port {port} is open on loopback only, where nothing outside can reach it; listen on 0.0.0.0"
+        ));
+    }
+    let Some(path) = &target.health else {
+        return Ok(());
+    };
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nUser-Agent: workspace-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    );
+    let failed = |error: std::io::Error| format!("GET {path} on port {port}: {error}");
+    stream.write_all(request.as_bytes()).await.map_err(failed)?;
+    let mut answer = Vec::new();
+    // The status line is all that counts.
+    let mut limited = stream.take(1024);
+    while !answer.contains(&b'\n') {
+        if limited.read_buf(&mut answer).await.map_err(failed)? == 0 {
+            break;
+        }
+    }
+    match status_of(&answer) {
+        Some(200..=399) => Ok(()),
+        Some(status) => Err(format!("GET {path} on port {port} answered {status}")),
+        None => Err(format!("GET {path} on port {port} was not answered by HTTP")),
+    }
+}
+
+fn status_of(answer: &[u8]) -> Option<u16> {
+    let line = answer.split(|byte| *byte == b'\n').next()?;
+    let text = std::str::from_utf8(line).ok()?;
+    let rest = text.strip_prefix("HTTP/1.")?;
+    rest.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Whether the port is open, but on loopback addresses only.
+pub(super) fn only_loopback(port: u16) -> bool {
+    let listeners: Vec<SocketAddr> =
+        system::listeners().unwrap_or_default().into_iter().filter(|address| address.port() == port).collect();
+    !listeners.is_empty() && listeners.iter().all(|address| address.ip().to_canonical().is_loopback())
+}
+
+/// What listens where, for a failure report: `0.0.0.0:8080, [::]:9229`.
+pub fn what_listens() -> Option<String> {
+    let listeners = system::listeners()?;
+    if listeners.is_empty() {
+        return Some("nothing listens on any port".to_owned());
+    }
+    let list = listeners.iter().take(20).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    Some(format!("listening: {list}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_lines() {
+        assert_eq!(status_of(b"HTTP/1.1 204 No Content\r\n"), Some(204));
+        assert_eq!(status_of(b"HTTP/1.0 302\n"), Some(302));
+        assert_eq!(status_of(b"SSH-2.0-OpenSSH\r\n"), None);
+    }
+
+    async fn answering(text: &'static str) -> u16 {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 512];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(text.as_bytes()).await;
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn only_2xx_and_3xx_are_ready() {
+        for (text, ready) in [
+            ("HTTP/1.1 200 OK\r\n\r\n", true),
+            ("HTTP/1.1 301 Moved\r\n\r\n", true),
+            ("HTTP/1.1 404 Not Found\r\n\r\n", false),
+            ("HTTP/1.1 503 Busy\r\n\r\n", false),
+            ("hello\r\n", false),
+        ] {
+            let target = Target { port: answering(text).await, health: Some("/up".to_owned()) };
+            assert_eq!(probe(&target).await.is_ok(), ready, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_named() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let error = probe(&Target { port, health: None }).await.unwrap_err();
+        assert_eq!(error, format!("nothing listens on port {port}"));
+    }
+}

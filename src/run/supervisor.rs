@@ -1,0 +1,229 @@
+//! The application's life: started, ready, asked to stop, ended.
+//!
+//! One `select!` turns every source into an [`Event`]; [`Life`] decides, without any waiting, what each one means.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::time::Instant;
+
+use super::probe::{Target, probe};
+use super::processes::{Ended, Group, Processes};
+use super::signals::Signals;
+
+/// What a run of the application came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It ended by itself.
+    Ended { ended: Ended, was_ready: bool },
+    /// It ended after it was asked to.
+    Stopped { ended: Ended, killed: bool },
+    /// It never became ready and was stopped.
+    NeverReady { last: String },
+}
+
+/// What is told while it lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum News {
+    Ready { after: Duration },
+    Stopping,
+    Killing,
+}
+
+#[derive(Debug)]
+enum Event {
+    Ended(Ended),
+    Signal(Signal, bool),
+    Probed(Result<(), String>),
+    Deadline,
+}
+
+/// What is to be done about an event.
+#[derive(Debug, PartialEq, Eq)]
+enum Action {
+    Nothing,
+    Tell(News),
+    /// Sends a signal to the whole group, and says so where it is news.
+    Signal(Signal, Option<News>),
+    Finish(Ended),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stage {
+    Starting { last: String },
+    Ready,
+    Stopping { never_ready: Option<String>, killed: bool },
+}
+
+/// The limits of one life.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// From the start until it answers.
+    pub(super) ready: Duration,
+    /// From the signal until it is killed.
+    pub(super) grace: Duration,
+}
+
+struct Life {
+    stage: Stage,
+    started: Instant,
+    limits: Limits,
+    deadline: Option<Instant>,
+}
+
+impl Life {
+    fn new(started: Instant, limits: Limits) -> Self {
+        let stage = Stage::Starting { last: "it was not asked yet".to_owned() };
+        Self { stage, started, limits, deadline: Some(started + limits.ready) }
+    }
+
+    fn handle(&mut self, event: Event, now: Instant) -> Action {
+        match (event, &mut self.stage) {
+            (Event::Ended(ended), _) => Action::Finish(ended),
+            (Event::Signal(signal, false), _) => Action::Signal(signal, None),
+            (Event::Signal(signal, true), Stage::Starting { .. } | Stage::Ready) => self.stop(signal, None, now),
+            // Whoever asks twice is in a hurry.
+            (Event::Signal(_, true), Stage::Stopping { .. }) => self.kill(),
+            (Event::Probed(Ok(())), Stage::Starting { .. }) => {
+                self.stage = Stage::Ready;
+                self.deadline = None;
+                Action::Tell(News::Ready { after: now - self.started })
+            }
+            (Event::Probed(Err(reason)), Stage::Starting { last }) => {
+                *last = reason;
+                Action::Nothing
+            }
+            (Event::Probed(_), _) | (Event::Deadline, Stage::Ready) => Action::Nothing,
+            (Event::Deadline, Stage::Starting { last }) => {
+                let last = std::mem::take(last);
+                self.stop(Signal::TERM, Some(last), now)
+            }
+            (Event::Deadline, Stage::Stopping { .. }) => self.kill(),
+        }
+    }
+
+    fn stop(&mut self, signal: Signal, never_ready: Option<String>, now: Instant) -> Action {
+        self.stage = Stage::Stopping { never_ready, killed: false };
+        self.deadline = Some(now + self.limits.grace);
+        Action::Signal(signal, Some(News::Stopping))
+    }
+
+    fn kill(&mut self) -> Action {
+        if let Stage::Stopping { killed, .. } = &mut self.stage {
+            *killed = true;
+        }
+        self.deadline = None;
+        Action::Signal(Signal::KILL, Some(News::Killing))
+    }
+
+    fn end(self, ended: Ended) -> End {
+        match self.stage {
+            Stage::Starting { .. } => End::Ended { ended, was_ready: false },
+            Stage::Ready => End::Ended { ended, was_ready: true },
+            Stage::Stopping { never_ready: Some(last), .. } => End::NeverReady { last },
+            Stage::Stopping { never_ready: None, killed } => End::Stopped { ended, killed },
+        }
+    }
+}
+
+/// Follows the application until nothing of it is left.
+pub(super) async fn follow(
+    group: Group,
+    target: &Target,
+    limits: Limits,
+    processes: &mut Processes,
+    signals: &mut Signals,
+    mut tell: impl FnMut(&News),
+) -> End {
+    let mut life = Life::new(Instant::now(), limits);
+    let mut probes = Box::pin(probe_soon(target.clone(), Duration::ZERO));
+    let ended = loop {
+        let asking = matches!(life.stage, Stage::Starting { .. });
+        let deadline = life.deadline;
+        let event = tokio::select! {
+            ended = processes.ended(group) => Event::Ended(ended),
+            (signal, stops) = signals.next() => Event::Signal(signal, stops),
+            answer = &mut probes, if asking => {
+                // Often at first, when most applications come up, then at ease.
+                let pause = (life.started.elapsed() / 10).clamp(Duration::from_millis(50), Duration::from_secs(1));
+                probes = Box::pin(probe_soon(target.clone(), pause));
+                Event::Probed(answer)
+            }
+            () = sleep_until(deadline) => Event::Deadline,
+        };
+        match life.handle(event, Instant::now()) {
+            Action::Nothing => {}
+            Action::Tell(news) => tell(&news),
+            Action::Signal(signal, news) => {
+                // The news first: nobody may see a ready state after the signal.
+                news.iter().for_each(&mut tell);
+                group.signal(signal);
+            }
+            Action::Finish(ended) => break ended,
+        }
+    };
+    // The leader may be a shell that died before the server it started.
+    let left = life.deadline.filter(|_| matches!(life.stage, Stage::Stopping { .. }));
+    if let Some(deadline) = left {
+        let _ = tokio::time::timeout_at(deadline, processes.emptied(group)).await;
+    }
+    group.signal(Signal::KILL);
+    life.end(ended)
+}
+
+async fn probe_soon(target: Target, pause: Duration) -> Result<(), String> {
+    tokio::time::sleep(pause).await;
+    probe(&target).await
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn life() -> (Life, Instant) {
+        let now = Instant::now();
+        let limits = Limits { ready: Duration::from_secs(60), grace: Duration::from_secs(10) };
+        (Life::new(now, limits), now)
+    }
+
+    #[test]
+    fn not_ready_at_once_when_asked_to_stop() {
+        let (mut life, now) = life();
+        assert!(matches!(life.handle(Event::Probed(Ok(())), now), Action::Tell(News::Ready { .. })));
+        let action = life.handle(Event::Signal(Signal::TERM, true), now);
+        assert_eq!(action, Action::Signal(Signal::TERM, Some(News::Stopping)));
+        assert_eq!(life.handle(Event::Probed(Ok(())), now), Action::Nothing);
+        assert_eq!(life.handle(Event::Deadline, now), Action::Signal(Signal::KILL, Some(News::Killing)));
+        assert_eq!(life.end(Ended::Signal(9)), End::Stopped { ended: Ended::Signal(9), killed: true });
+    }
+
+    #[test]
+    fn what_never_answers_is_stopped_with_the_last_reason() {
+        let (mut life, now) = life();
+        life.handle(Event::Probed(Err("refused".to_owned())), now);
+        assert_eq!(life.handle(Event::Deadline, now), Action::Signal(Signal::TERM, Some(News::Stopping)));
+        assert_eq!(life.end(Ended::Code(0)), End::NeverReady { last: "refused".to_owned() });
+    }
+
+    #[test]
+    fn a_second_request_kills() {
+        let (mut life, now) = life();
+        life.handle(Event::Signal(Signal::INT, true), now);
+        let action = life.handle(Event::Signal(Signal::INT, true), now);
+        assert_eq!(action, Action::Signal(Signal::KILL, Some(News::Killing)));
+    }
+
+    #[test]
+    fn other_signals_are_passed_on() {
+        let (mut life, now) = life();
+        assert_eq!(life.handle(Event::Signal(Signal::USR1, false), now), Action::Signal(Signal::USR1, None));
+        assert_eq!(life.end(Ended::Code(3)), End::Ended { ended: Ended::Code(3), was_ready: false });
+    }
+}

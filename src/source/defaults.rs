@@ -1,0 +1,108 @@
+//! What is left out without anybody saying so.
+
+/// Left out where it is not tracked, in gitignore syntax. `vendor/` counts only beside a `composer.json`.
+pub const PATTERNS: &[&str] = &[
+    "node_modules/",
+    "__pycache__/",
+    "dist/",
+    "build/",
+    ".venv/",
+    ".vscode/",
+    ".idea/",
+    "*.log",
+    "*~",
+    "*.swp",
+    "*.swo",
+    ".#*",
+    "\\#*#",
+    ".DS_Store",
+    "Thumbs.db",
+    ".svn/",
+    ".hg/",
+];
+
+/// Names of lock files, which make an installation repeatable.
+pub const LOCK_FILES: &[&str] = &[
+    "package-lock.json",
+    "npm-shrinkwrap.json",
+    "yarn.lock",
+    "pnpm-lock.yaml",
+    "bun.lock",
+    "bun.lockb",
+    "deno.lock",
+    "poetry.lock",
+    "uv.lock",
+    "Pipfile.lock",
+    "composer.lock",
+    "Gemfile.lock",
+    "Cargo.lock",
+    "go.sum",
+];
+
+/// Environment files that hold examples rather than secrets.
+const EXAMPLES: &[&str] = &["example", "sample", "template", "dist", "defaults", "schema"];
+
+/// Names under which private keys lie.
+const KEY_NAMES: &[&str] = &["id_rsa", "id_dsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"];
+const KEY_EXTENSIONS: &[&str] = &["p12", "pfx", "ppk", "jks", "keystore"];
+/// These may also hold certificates, so their first bytes decide.
+const PERHAPS_KEY_EXTENSIONS: &[&str] = &["pem", "key"];
+
+/// What a name says about a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suspicion {
+    /// Nothing.
+    None,
+    /// It is one.
+    Certain,
+    /// Its content tells: see [`is_private_key`].
+    LookInside,
+}
+
+/// Whether a file's name is one of a secret.
+pub fn suspicion(name: &str) -> Suspicion {
+    if name == ".env" || name == ".envrc" {
+        return Suspicion::Certain;
+    }
+    if let Some(rest) = name.strip_prefix(".env.") {
+        let example = rest.rsplit('.').next().is_some_and(|last| EXAMPLES.contains(&last));
+        return if example { Suspicion::None } else { Suspicion::Certain };
+    }
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    if KEY_NAMES.contains(&name) || KEY_EXTENSIONS.contains(&extension) {
+        Suspicion::Certain
+    } else if PERHAPS_KEY_EXTENSIONS.contains(&extension) {
+        Suspicion::LookInside
+    } else {
+        Suspicion::None
+    }
+}
+
+/// Whether the first bytes of a file are those of a private key in PEM form (RFC 7468, section 10).
+pub fn is_private_key(head: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(head);
+    text.lines().any(|line| line.starts_with("-----BEGIN ") && line.contains("PRIVATE KEY"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_by_name() {
+        for secret in [".env", ".env.local", ".env.production", ".envrc", "id_rsa", "id_ed25519", "x.p12"] {
+            assert_eq!(suspicion(secret), Suspicion::Certain, "{secret}");
+        }
+        for plain in [".env.example", ".env.local.sample", "id_rsa.pub", "environment.js", "env", "x.crt"] {
+            assert_eq!(suspicion(plain), Suspicion::None, "{plain}");
+        }
+        assert_eq!(suspicion("server.pem"), Suspicion::LookInside);
+    }
+
+    #[test]
+    fn keys_by_content() {
+        assert!(is_private_key(b"-----BEGIN RSA PRIVATE KEY-----\nMII"));
+        assert!(is_private_key(b"comment\n-----BEGIN PRIVATE KEY-----\n"));
+        assert!(!is_private_key(b"-----BEGIN CERTIFICATE-----\n"));
+    }
+}

@@ -1,0 +1,155 @@
+//! Asking git, which alone knows what is tracked and what its many ignore rules say.
+//!
+//! A repository is a stranger: its configuration must not make us run programs of its choice, and the environment of a
+//! hook that we may run under must not point us elsewhere.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::SourceError;
+
+/// What git says of the files below a folder.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Path below the folder, as bytes that may not be UTF-8 → whether it is tracked.
+    pub files: HashMap<Vec<u8>, bool>,
+}
+
+/// What is published, in the words of version control.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Commit {
+    /// The commit's id.
+    pub id: Option<String>,
+    /// The branch, if `HEAD` is on one.
+    pub branch: Option<String>,
+    /// `Name <address>` of the person that git would record.
+    pub author: Option<String>,
+}
+
+fn git(directory: &Path) -> Command {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(directory);
+    // Reading must neither start the repository's programs nor take locks; another owner's tree is only read.
+    command.args(["-c", "core.fsmonitor=false", "-c", "safe.directory=*", "-c", "core.quotePath=false"]);
+    command.env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C");
+    for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_CEILING_DIRECTORIES"] {
+        command.env_remove(variable);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Standard output of a successful call; nothing when git is missing or says no.
+fn ask(directory: &Path, arguments: &[&str]) -> Option<String> {
+    let output = git(directory).args(arguments).stderr(Stdio::null()).output().ok()?;
+    if !output.status.success() {
+        return None;
+    }
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.trim_end_matches('\n').to_owned()).filter(|text| !text.is_empty())
+}
+
+/// Whether the folder lies in a work tree, judged without git: some folder above has a `.git`.
+pub fn work_tree_above(directory: &Path) -> Option<PathBuf> {
+    directory.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned)
+}
+
+/// What git says, or nothing where it can't be asked: it is not installed, or the folder is not in a work tree, or is
+/// itself ignored by the work tree around it (then the person means the folder for what it is).
+pub fn list(directory: &Path) -> Result<Option<Listing>, SourceError> {
+    let Some(top) = work_tree_above(directory) else { return Ok(None) };
+    if top != directory && is_ignored(&top, directory)? {
+        return Ok(None);
+    }
+    let arguments = ["ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard"];
+    let output = match git(directory).args(arguments).output() {
+        Ok(output) => output,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(directory, &error.to_string())),
+    };
+    if !output.status.success() {
+        return Err(failed(directory, &String::from_utf8_lossy(&output.stderr)));
+    }
+    let mut listing = Listing::default();
+    for line in output.stdout.split(|byte| *byte == 0).filter(|line| line.len() > 2) {
+        // A status letter, a space, the path; `?` is an untracked file.
+        let tracked = line[0] != b'?';
+        let path = line[2..].strip_suffix(b"/").unwrap_or(&line[2..]);
+        listing.files.insert(path.to_vec(), tracked);
+    }
+    Ok(Some(listing))
+}
+
+fn is_ignored(top: &Path, directory: &Path) -> Result<bool, SourceError> {
+    match git(top).args(["check-ignore", "-q", "--"]).arg(directory).stderr(Stdio::null()).status() {
+        Ok(status) => Ok(status.code() == Some(0)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed(directory, &error.to_string())),
+    }
+}
+
+/// Which of the given folders git ignores.
+pub fn ignored(directory: &Path, folders: &[String]) -> Result<Vec<String>, SourceError> {
+    if folders.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut child = git(directory)
+        .args(["check-ignore", "-z", "--stdin"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| failed(directory, &error.to_string()))?;
+    let mut input = child.stdin.take();
+    let question: Vec<u8> = folders.iter().flat_map(|folder| [folder.as_bytes(), b"/\0"].concat()).collect();
+    // On a thread of its own: git answers while it is still being asked.
+    let asking = std::thread::spawn(move || input.as_mut().map(|input| input.write_all(&question)));
+    let output = child.wait_with_output().map_err(|error| failed(directory, &error.to_string()))?;
+    // git may have stopped reading; its status tells.
+    let _ = asking.join();
+    if output.status.code().is_none_or(|code| code > 1) {
+        return Err(failed(directory, &String::from_utf8_lossy(&output.stderr)));
+    }
+    let answers = output.stdout.split(|byte| *byte == 0).filter(|path| !path.is_empty());
+    Ok(answers.map(|path| String::from_utf8_lossy(path.strip_suffix(b"/").unwrap_or(path)).into_owned()).collect())
+}
+
+fn failed(directory: &Path, message: &str) -> SourceError {
+    SourceError::Git { path: directory.to_owned(), message: message.trim().to_owned() }
+}
+
+/// The commit, branch and person behind a folder. Empty outside of a work tree.
+pub fn commit_of(directory: &Path) -> Commit {
+    if work_tree_above(directory).is_none() {
+        return Commit::default();
+    }
+    let person = ask(directory, &["var", "GIT_AUTHOR_IDENT"]).and_then(|ident| {
+        // `Name <address> seconds zone`
+        ident.rfind('>').map(|end| ident[..=end].to_owned())
+    });
+    Commit {
+        id: ask(directory, &["rev-parse", "--verify", "-q", "HEAD"]),
+        branch: ask(directory, &["symbolic-ref", "-q", "--short", "HEAD"]),
+        author: person,
+    }
+}
+
+/// Whether `commit` is an ancestor of `later` and not the same. Nothing where the repository doesn't know one of them.
+pub fn is_ancestor(directory: &Path, commit: &str, later: &str) -> Option<bool> {
+    let is_id = |text: &str| text.len() >= 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_id(commit) || !is_id(later) {
+        return None;
+    }
+    if commit == later {
+        return Some(false);
+    }
+    let status =
+        git(directory).args(["merge-base", "--is-ancestor", commit, later]).stderr(Stdio::null()).status().ok()?;
+    match status.code() {
+        Some(0) => Some(true),
+        Some(1) => Some(false),
+        _ => None,
+    }
+}

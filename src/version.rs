@@ -1,0 +1,190 @@
+//! Reading what a bucket says of a workspace: its ref, and the manifests of its versions.
+
+use bytes::Bytes;
+use ulid::Ulid;
+
+use crate::cache::Cache;
+use crate::format::manifest::{self, Header};
+use crate::format::{FormatError, Keys, Manifest, Reference, Row, keys};
+use crate::names::{Selector, Version, WorkspaceName};
+use crate::store::{ETag, Store, StoreError};
+
+/// Why a version can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum VersionError {
+    /// The store failed, or lacks an object.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no such workspace.
+    #[error("there is no workspace `{name}` in {location}")]
+    NoWorkspace {
+        /// The name asked for.
+        name: WorkspaceName,
+        /// Where it was looked for.
+        location: String,
+        /// Names that look alike.
+        similar: Vec<String>,
+    },
+    /// The workspace has no such version.
+    #[error("`{selector}` is not there: {reason}")]
+    NoVersion {
+        /// What was asked for.
+        selector: Selector,
+        /// What is there instead.
+        reason: String,
+    },
+    /// An object is there and can't be read.
+    #[error("the {what} `{key}` can't be used")]
+    Object {
+        /// `ref`, `manifest`, `delta` or `pack`.
+        what: &'static str,
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        source: FormatError,
+    },
+}
+
+/// A ref as it was read.
+#[derive(Debug, Clone)]
+pub struct Read {
+    /// Its content.
+    pub reference: Reference,
+    /// What a swap must match.
+    pub etag: ETag,
+}
+
+/// Reads a ref. Nothing where there is none.
+pub async fn read_reference(store: &Store, name: &WorkspaceName) -> Result<Option<Read>, VersionError> {
+    let key = keys::reference(name);
+    match store.get(&key).await {
+        Ok(object) => match Reference::parse(&object.body) {
+            Ok(reference) => Ok(Some(Read { reference, etag: object.etag })),
+            Err(source) => Err(VersionError::Object { what: "ref", key, source }),
+        },
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads the ref of a workspace that must be there.
+pub async fn existing_reference(store: &Store, name: &WorkspaceName) -> Result<Read, VersionError> {
+    match read_reference(store, name).await? {
+        Some(read) if read.reference.is_visible() => Ok(read),
+        _ => Err(missing(store, name).await),
+    }
+}
+
+/// The error for a name that is not there, with names that look like it.
+pub async fn missing(store: &Store, name: &WorkspaceName) -> VersionError {
+    let similar = similar_names(store, name).await;
+    VersionError::NoWorkspace { name: name.clone(), location: store.location(), similar }
+}
+
+/// Names in the bucket that look like `name`. Only ever a hint, so a failure is no error.
+async fn similar_names(store: &Store, name: &WorkspaceName) -> Vec<String> {
+    let Ok(objects) = store.list(keys::REFS).await else { return Vec::new() };
+    let mut scored: Vec<(usize, String)> = objects
+        .iter()
+        .filter_map(|object| keys::name_of_reference(&object.key))
+        .map(|other| (strsim::damerau_levenshtein(name.as_str(), other.as_str()), other.to_string()))
+        .filter(|(distance, other)| *distance <= 2.max(other.len() / 3) && other != name.as_str())
+        .collect();
+    scored.sort();
+    scored.into_iter().take(3).map(|(_, other)| other).collect()
+}
+
+/// The version that is meant, in a ref that was read.
+pub fn select<'a>(reference: &'a Reference, selector: &Selector) -> Result<&'a Row, VersionError> {
+    reference.select(&selector.version).ok_or_else(|| {
+        let numbers = match (reference.rows.first(), reference.rows.last()) {
+            (Some(first), Some(last)) if first.number != last.number => {
+                format!("versions {} to {} are kept, {} of them", first.number, last.number, reference.rows.len())
+            }
+            (_, Some(last)) => format!("version {} is the only one", last.number),
+            _ => "there is no version yet".to_owned(),
+        };
+        let reason = match &selector.version {
+            Version::Number(number) if *number < reference.current => format!("it is no longer kept; {numbers}"),
+            Version::Tag(_) => {
+                let tags: Vec<&str> = reference.rows.iter().flat_map(|row| &row.tags).map(|tag| tag.as_str()).collect();
+                if tags.is_empty() { "no version has a tag".to_owned() } else { format!("the tags are {}", tags.join(", ")) }
+            }
+            _ => numbers,
+        };
+        VersionError::NoVersion { selector: selector.clone(), reason }
+    })
+}
+
+/// A version's manifest, and the base it builds on.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The version, whole.
+    pub manifest: Manifest,
+    /// The base's own content, where the version is a delta against it.
+    pub base: Option<Manifest>,
+    /// The size of the base's object, in bytes.
+    pub base_size: u64,
+}
+
+/// Reads the manifest of a version, and checks that it adds up to what the ref says.
+///
+/// A copy on this machine that turns out to be damaged is fetched again.
+pub async fn load(store: &Store, cache: &Cache, keys: &Keys, root: Ulid, row: &Row) -> Result<Loaded, VersionError> {
+    match load_from(store, cache, keys, root, row).await {
+        Err(VersionError::Object { .. }) if cache.manifest(root, row.base).is_some() => {
+            cache.keep_manifests(root, |id| id != row.base && Some(id) != row.delta);
+            load_from(store, cache, keys, root, row).await
+        }
+        other => other,
+    }
+}
+
+async fn load_from(store: &Store, cache: &Cache, keys: &Keys, root: Ulid, row: &Row) -> Result<Loaded, VersionError> {
+    let base = object(store, cache, keys, root, row.base);
+    let loaded = if let Some(delta_id) = row.delta {
+        let (base, delta) = futures::future::try_join(base, object(store, cache, keys, root, delta_id)).await?;
+        let base_size = base.len() as u64;
+        let base_manifest = manifest::decode(&base).map_err(|source| damaged("manifest", keys, row.base, source))?;
+        let manifest = manifest::decode_delta(&delta, row.base, &base_manifest)
+            .map_err(|source| damaged("delta", keys, delta_id, source))?;
+        Loaded { manifest, base: Some(base_manifest), base_size }
+    } else {
+        let base = base.await?;
+        let manifest = manifest::decode(&base).map_err(|source| damaged("manifest", keys, row.base, source))?;
+        Loaded { manifest, base: None, base_size: base.len() as u64 }
+    };
+    if loaded.manifest.header.tree != row.tree {
+        let source = FormatError::Damaged("it is not the tree that the ref names".to_owned());
+        return Err(damaged("manifest", keys, row.delta.unwrap_or(row.base), source));
+    }
+    Ok(loaded)
+}
+
+/// The first line of a version's manifest: its plan among others. One small request.
+pub async fn load_header(store: &Store, keys: &Keys, row: &Row) -> Result<Header, VersionError> {
+    let id = row.delta.unwrap_or(row.base);
+    let key = keys.manifest(id);
+    let bytes = store.get_start(&key, manifest::HEADER_RANGE.end).await?;
+    let header = match manifest::read_header(&bytes) {
+        // A plan of unusual length: then the whole object.
+        Err(FormatError::Damaged(_)) if bytes.len() as u64 == manifest::HEADER_RANGE.end => {
+            manifest::read_header(&store.get(&key).await?.body)
+        }
+        other => other,
+    };
+    header.map_err(|source| VersionError::Object { what: "manifest", key, source })
+}
+
+async fn object(store: &Store, cache: &Cache, keys: &Keys, root: Ulid, id: Ulid) -> Result<Bytes, VersionError> {
+    if let Some(bytes) = cache.manifest(root, id) {
+        return Ok(bytes.into());
+    }
+    let body = store.get(&keys.manifest(id)).await?.body;
+    cache.save_manifest(root, id, &body);
+    Ok(body)
+}
+
+fn damaged(what: &'static str, keys: &Keys, id: Ulid, source: FormatError) -> VersionError {
+    VersionError::Object { what, key: keys.manifest(id), source }
+}

@@ -1,0 +1,406 @@
+//! `workspace run` with real processes below it: what the application is told, how it ends, what is left behind.
+//!
+//! The runner needs a process of its own (signals, children), so each test starts this very binary again, as
+//! [`runner`], with a local folder in place of the store.
+
+#![cfg(target_os = "linux")]
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use workspace::application::{self, HealthCheck, Plan, Runtime};
+use workspace::environment::Environment;
+use workspace::output::{Output, OutputOptions};
+use workspace::run::state::{Phase, State, StateDir};
+use workspace::run::{Resolved, RunOptions, Source, SourceError};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A version that lies in a folder beside its description.
+struct LocalSource(PathBuf);
+
+impl Source for LocalSource {
+    async fn resolve(&self) -> Result<Resolved, SourceError> {
+        let text = std::fs::read(self.0.join("resolved.json"));
+        let text = text.map_err(|error| SourceError::Unavailable(anyhow::Error::new(error)))?;
+        serde_json::from_slice(&text).map_err(|error| SourceError::Refused(error.into()))
+    }
+
+    async fn fetch(&self, _: &Resolved, dir: &Path) -> Result<(), SourceError> {
+        for entry in std::fs::read_dir(self.0.join("tree")).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), dir.join(entry.file_name())).unwrap();
+        }
+        Ok(())
+    }
+}
+
+/// Not a test by itself: the process that the tests start.
+#[test]
+fn runner() {
+    let Ok(folder) = std::env::var("RUNNER_FOLDER") else {
+        return;
+    };
+    let folder = PathBuf::from(folder);
+    let seconds = |name: &str| {
+        Duration::from_secs_f64(std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(20.0))
+    };
+    let options = RunOptions {
+        selector: std::env::var("RUNNER_SELECTOR").unwrap().parse().unwrap(),
+        dir: folder.join("app"),
+        install_limit: seconds("RUNNER_INSTALL_LIMIT"),
+        ready_limit: seconds("RUNNER_READY_LIMIT"),
+        grace: seconds("RUNNER_GRACE"),
+    };
+    let environment = Environment::of_process();
+    let output = Output::new(OutputOptions::default(), &environment);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let outcome =
+        runtime.block_on(workspace::run::run(&options, &LocalSource(folder.join("source")), &environment, &output));
+    let code = outcome.unwrap_or_else(|error| {
+        eprintln!("RUN ERROR: {error}");
+        if let workspace::run::RunError::Step { tail, .. } = &error {
+            eprintln!("TAIL: {}", tail.join("|"));
+        }
+        if let workspace::run::RunError::NeverReady { listening, .. } = &error {
+            eprintln!("LISTENING: {}", listening.as_deref().unwrap_or_default());
+        }
+        101
+    });
+    std::process::exit(i32::from(code));
+}
+
+/// One folder in which a version is run, again and again.
+struct Stage {
+    folder: tempfile::TempDir,
+    plan: Plan,
+    variables: BTreeMap<String, String>,
+}
+
+impl Stage {
+    fn new(start: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["app", "source", "source/tree"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let mut plan = Plan::new(Runtime::Custom);
+        plan.start = Some(application::Command::parse(start));
+        plan.port = free_port();
+        let variables = BTreeMap::from([("RUNNER_SELECTOR".to_owned(), "myapp".to_owned())]);
+        let stage = Self { folder, plan, variables };
+        stage.publish(1);
+        stage
+    }
+
+    fn set(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn plan(mut self, change: impl FnOnce(&mut Plan)) -> Self {
+        change(&mut self.plan);
+        self.publish(1);
+        self
+    }
+
+    fn publish(&self, number: u64) {
+        let resolved = Resolved { number, row: format!("row-{number}"), plan: Some(self.plan.clone()) };
+        std::fs::write(self.path("source/resolved.json"), serde_json::to_vec(&resolved).unwrap()).unwrap();
+    }
+
+    fn file(self, name: &str, text: &str) -> Self {
+        std::fs::write(self.path("source/tree").join(name), text).unwrap();
+        self
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn start(&self) -> Running {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "runner", "--nocapture", "--test-threads=1"])
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("RUNNER_FOLDER", self.folder.path())
+            .env("WORKSPACE_STATE_DIR", self.path("state"))
+            .envs(&self.variables)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let environment = [("WORKSPACE_STATE_DIR", self.path("state").to_str().unwrap().to_owned())];
+        let environment = Environment::from_pairs(environment.iter().map(|(name, value)| (*name, value.as_str())));
+        Running { child: command.spawn().unwrap(), state: StateDir::of(&environment) }
+    }
+
+    fn run(&self) -> Finished {
+        self.start().finish()
+    }
+
+    fn app_text(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path("app").join(name)).unwrap_or_default()
+    }
+}
+
+struct Running {
+    child: Child,
+    state: StateDir,
+}
+
+struct Finished {
+    status: ExitStatus,
+    log: String,
+    state: State,
+}
+
+impl Running {
+    fn wait_for(&self, phase: Phase) -> State {
+        wait_until(&format!("phase {}", phase.as_str()), || self.state.read().ok().filter(|state| state.phase == phase))
+    }
+
+    fn signal(&self, name: &str) {
+        let done = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+
+    fn finish(mut self) -> Finished {
+        let (mut out, mut log) = (self.child.stdout.take().unwrap(), self.child.stderr.take().unwrap());
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = log.read_to_string(&mut text);
+            text
+        });
+        let mut text = String::new();
+        let _ = out.read_to_string(&mut text);
+        let status = self.child.wait().unwrap();
+        let log = format!("{text}{}", reader.join().unwrap());
+        Finished { status, log, state: self.state.read().unwrap() }
+    }
+}
+
+fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come within {} s", DEADLINE.as_secs());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Serves the folder it is started in, on the port it is told.
+const SERVER: &str = "exec python3 -m http.server --bind 0.0.0.0 $PORT";
+
+#[test]
+fn the_exit_code_is_the_applications_own() {
+    for (start, code) in [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 137), ("kill -SEGV $$", 139)] {
+        let finished = Stage::new(start).run();
+        assert_eq!(finished.status.code(), Some(code), "{start}: {}", finished.log);
+        assert_eq!(finished.state.phase, Phase::Failed);
+        assert!(finished.state.error.unwrap().ends_with("before it was ready"));
+    }
+}
+
+#[test]
+fn sigterm_reaches_the_application_and_its_code_comes_back() {
+    let program = "import http.server, os, signal, sys\n\
+        def end(*_):\n    open('ended', 'w').write('gracefully'); os._exit(5)\n\
+        signal.signal(signal.SIGTERM, end)\n\
+        http.server.HTTPServer(('0.0.0.0', int(os.environ['PORT'])), http.server.SimpleHTTPRequestHandler).serve_forever()\n";
+    let stage = Stage::new("python3 app.py").file("app.py", program);
+    let running = stage.start();
+    let state = running.wait_for(Phase::Ready);
+    assert_eq!((state.version, state.port), (Some(1), Some(stage.plan.port)));
+    running.signal("TERM");
+    let finished = running.finish();
+    assert_eq!(finished.status.code(), Some(5), "{}", finished.log);
+    assert_eq!(finished.state.phase, Phase::Stopping);
+    assert_eq!(stage.app_text("ended"), "gracefully");
+}
+
+#[test]
+fn what_ignores_sigterm_is_killed_after_its_grace() {
+    let stage = Stage::new("trap '' TERM; python3 -m http.server --bind 0.0.0.0 $PORT").set("RUNNER_GRACE", "0.5");
+    let running = stage.start();
+    running.wait_for(Phase::Ready);
+    running.signal("TERM");
+    let finished = running.finish();
+    assert_eq!(finished.status.code(), Some(137), "{}", finished.log);
+    assert!(finished.log.contains("killed"), "{}", finished.log);
+}
+
+/// A shell dies of SIGTERM at once; the server it started must still get its time.
+#[test]
+fn the_grace_is_the_whole_groups() {
+    let program = "import http.server, os, signal, time\n\
+        def end(*_):\n    time.sleep(0.7); open('ended', 'w').write('late'); os._exit(0)\n\
+        signal.signal(signal.SIGTERM, end)\n\
+        http.server.HTTPServer(('0.0.0.0', int(os.environ['PORT'])), http.server.SimpleHTTPRequestHandler).serve_forever()\n";
+    let stage = Stage::new("python3 app.py; echo over").file("app.py", program);
+    let running = stage.start();
+    running.wait_for(Phase::Ready);
+    running.signal("TERM");
+    let finished = running.finish();
+    assert_eq!(finished.status.code(), Some(143), "{}", finished.log);
+    assert_eq!(stage.app_text("ended"), "late");
+}
+
+#[test]
+fn orphans_are_reaped() {
+    // The inner shell ends at once, so each `true` loses its parent and comes to the runner.
+    let start = format!("for i in 1 2 3 4 5; do sh -c 'sh -c \"sleep 0.1; true\" &'; done; {SERVER}");
+    let stage = Stage::new(&start);
+    let running = stage.start();
+    running.wait_for(Phase::Ready);
+    let parent = running.child.id();
+    wait_until("an end of all orphans", || {
+        let children = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let stat = std::fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
+            let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+            (fields[1] == parent.to_string()).then(|| fields[0].to_owned())
+        });
+        let states: Vec<String> = children.collect();
+        // The server alone is left, and no zombie.
+        (states.len() == 1 && states[0] != "Z").then_some(())
+    });
+    running.signal("TERM");
+    running.finish();
+}
+
+#[test]
+fn what_never_answers_is_reported_with_what_listens() {
+    let other = free_port();
+    let stage =
+        Stage::new(&format!("exec python3 -m http.server --bind 0.0.0.0 {other}")).set("RUNNER_READY_LIMIT", "2");
+    let finished = stage.run();
+    assert_eq!(finished.status.code(), Some(101));
+    let reason = format!("did not become ready within 2 s: nothing listens on port {}", stage.plan.port);
+    assert!(finished.log.contains(&reason), "{}", finished.log);
+    assert!(finished.log.contains(&format!("0.0.0.0:{other}")), "{}", finished.log);
+    assert_eq!(finished.state.phase, Phase::Failed);
+}
+
+#[test]
+fn the_health_path_decides() {
+    let stage = Stage::new(SERVER)
+        .plan(|plan| plan.health = Some(HealthCheck { path: "/missing".to_owned() }))
+        .set("RUNNER_READY_LIMIT", "2");
+    let finished = stage.run();
+    assert!(finished.log.contains("GET /missing on port"), "{}", finished.log);
+    assert!(finished.log.contains("answered 404"), "{}", finished.log);
+}
+
+#[test]
+fn neither_install_nor_the_application_sees_our_settings() {
+    let stage = Stage::new("env > start.env")
+        .plan(|plan| plan.install = vec![application::Command::parse("env > install.env")])
+        .set("S3_ACCESS_KEY", "made-up-key")
+        .set("S3_SECRET_KEY", "made-up-secret")
+        .set("AWS_SECRET_ACCESS_KEY", "made-up-secret")
+        .set("STORAGE_MODE", "s3")
+        .set("THEIRS", "goes through");
+    let finished = stage.run();
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.log);
+    for name in ["install.env", "start.env"] {
+        let text = stage.app_text(name);
+        assert!(text.contains("THEIRS=goes through") && text.contains("HOST=0.0.0.0"), "{text}");
+        for ours in ["S3_", "AWS_", "WORKSPACE_", "STORAGE_MODE", "made-up"] {
+            assert!(!text.contains(ours), "{name}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_install_is_reported_with_its_last_lines() {
+    let stage = Stage::new(SERVER).plan(|plan| {
+        plan.install = vec![application::Command::parse("for i in $(seq 99); do echo line $i; done; exit 3")]
+    });
+    let finished = stage.run();
+    assert!(finished.log.contains("RUN ERROR: install failed"), "{}", finished.log);
+    assert!(finished.log.contains("ended with code 3"), "{}", finished.log);
+    let tail = finished.log.lines().find(|line| line.starts_with("TAIL")).unwrap();
+    assert!(tail.starts_with("TAIL: line 50|") && tail.ends_with("line 99"), "{tail}");
+    assert!(finished.log.contains("line 1\n"), "the log has it whole: {}", finished.log);
+}
+
+#[test]
+fn an_install_that_hangs_is_ended_with_all_it_started() {
+    let stage = Stage::new(SERVER)
+        .plan(|plan| plan.install = vec![application::Command::parse("sleep 777.5 & sleep 777.5")])
+        .set("RUNNER_INSTALL_LIMIT", "0.5");
+    let finished = stage.run();
+    assert!(finished.log.contains("took longer than"), "{}", finished.log);
+    let left = Command::new("pgrep").args(["-f", "sleep 777.5"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "");
+}
+
+#[test]
+fn a_stop_during_install_is_heeded() {
+    let stage =
+        Stage::new(SERVER).plan(|plan| plan.install = vec![application::Command::parse("touch begun; sleep 888")]);
+    let running = stage.start();
+    wait_until("the install", || stage.path("app/begun").exists().then_some(()));
+    running.signal("TERM");
+    let finished = running.finish();
+    assert_eq!(finished.status.code(), Some(143), "{}", finished.log);
+}
+
+#[test]
+fn a_restart_installs_only_what_changed_and_needs_no_store() {
+    let stage = Stage::new("exit 0").file("lock", "1").plan(|plan| {
+        plan.install = vec![application::Command::parse("echo i >> installs")];
+        plan.build = vec![application::Command::parse("echo b >> builds")];
+        plan.inputs = vec!["lock".to_owned()];
+    });
+    stage.run();
+    stage.run();
+    assert_eq!((stage.app_text("installs"), stage.app_text("builds")), ("i\n".into(), "b\n".into()));
+    // A new version with the same lock file is built, not installed.
+    stage.publish(2);
+    stage.run();
+    assert_eq!((stage.app_text("installs"), stage.app_text("builds")), ("i\n".into(), "b\nb\n".into()));
+    // Without the store, what is there is started, and said.
+    std::fs::remove_file(stage.path("source/resolved.json")).unwrap();
+    let finished = stage.run();
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.log);
+    assert!(finished.log.contains("starting myapp@2, which is here already"), "{}", finished.log);
+    // A lock file that changed is installed again.
+    let stage = stage.file("lock", "2");
+    stage.publish(3);
+    stage.run();
+    assert_eq!(stage.app_text("installs"), "i\ni\n");
+}
+
+#[test]
+fn without_a_store_and_without_a_tree_nothing_starts() {
+    let stage = Stage::new("exit 0");
+    std::fs::remove_file(stage.path("source/resolved.json")).unwrap();
+    let finished = stage.run();
+    assert!(finished.log.contains("RUN ERROR: can't fetch `myapp`"), "{}", finished.log);
+    assert_eq!(finished.state.phase, Phase::Failed);
+}
+
+#[test]
+fn an_interrupt_is_passed_on_as_it_is() {
+    let stage = Stage::new(&format!("trap 'exit 9' INT; {}", SERVER.replace("exec ", "")));
+    let running = stage.start();
+    running.wait_for(Phase::Ready);
+    running.signal("INT");
+    let finished = running.finish();
+    assert_eq!(finished.status.code(), Some(9), "{}", finished.log);
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named() {
+    let finished = Stage::new("no-such-program --x").run();
+    assert!(finished.log.contains("`no-such-program` is neither installed in node_modules/.bin"), "{}", finished.log);
+}
