@@ -269,9 +269,10 @@ fn of_store(error: &StoreError) -> (Exit, Option<&'static str>) {
         StoreError::Unreachable { .. } => {
             (Exit::Unavailable, Some("check S3_ENDPOINT and the network; `workspace status --settings` tries it"))
         }
-        StoreError::Timeout { .. } | StoreError::Throttled { .. } | StoreError::Truncated { .. } => {
-            (Exit::Unavailable, Some("try again later"))
-        }
+        StoreError::Timeout { .. }
+        | StoreError::Interrupted { .. }
+        | StoreError::Throttled { .. }
+        | StoreError::Truncated { .. } => (Exit::Unavailable, Some("try again later")),
         StoreError::NotS3 { .. } => {
             (Exit::Failure, Some("check S3_ENDPOINT: it may name a console or a proxy instead of the S3 port"))
         }

@@ -94,7 +94,9 @@ impl Output {
     /// A reader that has gone away (`| head`) ends the process quietly with 0, as `cat` users expect.
     pub fn data(&self, line: &str) {
         let mut stdout = io::stdout().lock();
-        if writeln!(stdout, "{line}").and_then(|()| stdout.flush()).is_err() {
+        // One write, so that several lines given at once come whole or not at all.
+        let text = format!("{line}\n");
+        if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
             std::process::exit(0);
         }
     }
