@@ -55,6 +55,29 @@ pub const XDG_DATA_HOME: &str = "XDG_DATA_HOME";
 /// Where programs keep what they can make again. Default `~/.cache`.
 pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
 
+/// What CI systems say of a run. GitHub Actions: the commit.
+pub const GITHUB_SHA: &str = "GITHUB_SHA";
+/// GitHub Actions: the branch or tag.
+pub const GITHUB_REF_NAME: &str = "GITHUB_REF_NAME";
+/// GitHub Actions: the server's address.
+pub const GITHUB_SERVER_URL: &str = "GITHUB_SERVER_URL";
+/// GitHub Actions: `owner/name`.
+pub const GITHUB_REPOSITORY: &str = "GITHUB_REPOSITORY";
+/// GitHub Actions: the run's number.
+pub const GITHUB_RUN_ID: &str = "GITHUB_RUN_ID";
+/// GitHub Actions: who started the run.
+pub const GITHUB_ACTOR: &str = "GITHUB_ACTOR";
+/// GitLab: the commit.
+pub const CI_COMMIT_SHA: &str = "CI_COMMIT_SHA";
+/// GitLab: the branch or tag.
+pub const CI_COMMIT_REF_NAME: &str = "CI_COMMIT_REF_NAME";
+/// GitLab: the job's address.
+pub const CI_JOB_URL: &str = "CI_JOB_URL";
+/// GitLab: who started the job.
+pub const GITLAB_USER_LOGIN: &str = "GITLAB_USER_LOGIN";
+/// The user's name.
+pub const USER: &str = "USER";
+
 /// A snapshot of the process's environment, taken once in `main`.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {

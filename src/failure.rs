@@ -3,7 +3,12 @@
 use std::process::ExitCode;
 
 use crate::embedded::EmbeddedError;
+use crate::checkout::CheckoutError;
+use crate::format::FormatError;
 use crate::names::NameError;
+use crate::publish::PublishError;
+use crate::source::SourceError;
+use crate::version::VersionError;
 use crate::output::Output;
 use crate::settings::SettingsError;
 use crate::store::StoreError;
@@ -47,6 +52,10 @@ fn classify(error: &anyhow::Error) -> (Exit, Vec<String>) {
     }
     // The first of these in the chain decides: whoever adds context above it knows less about it.
     for cause in error.chain() {
+        let cause = peel(cause);
+        if let Some(found) = of_domain(cause) {
+            return found;
+        }
         let found = cause
             .downcast_ref()
             .map(of_bucket)
@@ -57,6 +66,138 @@ fn classify(error: &anyhow::Error) -> (Exit, Vec<String>) {
         }
     }
     (Exit::Failure, Vec::new())
+}
+
+/// The error that a transparent one stands for: its `source` would skip it.
+fn peel<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error::Error + 'static) {
+    let inner: &'e (dyn std::error::Error + 'static) = if let Some(error) = error.downcast_ref::<PublishError>() {
+        match error {
+            PublishError::Source(inner) => inner,
+            PublishError::Application(inner) => inner,
+            PublishError::Store(inner) => inner,
+            PublishError::Bucket(inner) => inner,
+            PublishError::Version(inner) => inner,
+            _ => return error,
+        }
+    } else if let Some(error) = error.downcast_ref::<CheckoutError>() {
+        match error {
+            CheckoutError::Version(inner) => inner,
+            CheckoutError::Store(inner) => inner,
+            _ => return error,
+        }
+    } else if let Some(VersionError::Store(inner)) = error.downcast_ref() {
+        inner
+    } else {
+        return error;
+    };
+    peel(inner)
+}
+
+/// Something destructive, and nobody to ask.
+#[derive(Debug, thiserror::Error)]
+#[error("this needs a yes, and nobody can be asked here: {question}")]
+pub struct NeedsYes {
+    /// What would be asked.
+    pub question: String,
+}
+
+/// Errors that carry names: their hints are made to measure. Nothing for those that only pass another one on.
+fn of_domain(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Vec<String>)> {
+    if cause.downcast_ref::<NeedsYes>().is_some() {
+        return Some((Exit::Usage, vec!["`--yes` if you are sure".to_owned()]));
+    }
+    let (exit, hint) = cause
+        .downcast_ref()
+        .and_then(of_version)
+        .or_else(|| cause.downcast_ref().and_then(of_source))
+        .or_else(|| cause.downcast_ref().and_then(of_publication))
+        .or_else(|| cause.downcast_ref().and_then(of_checkout))?;
+    Some((exit, vec![hint]))
+}
+
+fn of_version(error: &VersionError) -> Option<(Exit, String)> {
+    Some(match error {
+        VersionError::Store(_) => return None,
+        VersionError::NoWorkspace { similar, .. } => match similar.as_slice() {
+            [] => (Exit::NotFound, "`workspace list` shows what there is".to_owned()),
+            names => (Exit::NotFound, format!("did you mean `{}`?", names.join("`, `"))),
+        },
+        VersionError::NoVersion { .. } => (Exit::NotFound, "`workspace list` shows the current versions".to_owned()),
+        VersionError::Object { source: FormatError::Newer { .. }, .. } => {
+            (Exit::Failure, "install a newer version of workspace".to_owned())
+        }
+        VersionError::Object { what: "ref", .. } => (
+            Exit::Failure,
+            "restore the object from a backup or an older version of it; the workspace's data is not touched".to_owned(),
+        ),
+        VersionError::Object { .. } => (
+            Exit::Failure,
+            "restore the object from a backup, take another version (NAME@NUMBER), or upload the tree again".to_owned(),
+        ),
+    })
+}
+
+fn of_source(error: &SourceError) -> Option<(Exit, String)> {
+    Some(match error {
+        SourceError::NoSuchDirectory(_) | SourceError::NotADirectory(_) => {
+            (Exit::Usage, "`workspace upload NAME DIR` takes a folder".to_owned())
+        }
+        SourceError::Empty { .. } => (Exit::Failure, "`workspace upload NAME DIR --dry-run` shows which rule decides".to_owned()),
+        SourceError::Unreadable { .. } => {
+            (Exit::Failure, "make it readable, or exclude it in .workspaceignore; nothing was published".to_owned())
+        }
+        SourceError::Git { .. } => (Exit::Failure, "`git status` in that folder says more".to_owned()),
+        SourceError::NotUtf8(_) | SourceError::Path(_) | SourceError::IgnoreFile { .. } => {
+            (Exit::Failure, "nothing was published".to_owned())
+        }
+    })
+}
+
+fn of_publication(error: &PublishError) -> Option<(Exit, String)> {
+    Some(match error {
+        PublishError::Unreadable { .. } => {
+            (Exit::Failure, "make it readable, or exclude it in .workspaceignore".to_owned())
+        }
+        PublishError::Restless { .. } | PublishError::Moving { .. } => {
+            (Exit::Failure, "stop what writes there, or exclude it in .workspaceignore".to_owned())
+        }
+        PublishError::Expected { name, .. } => {
+            (Exit::Conflict, format!("`workspace download {name}` shows what is there now"))
+        }
+        PublishError::DeletedMeanwhile { .. } => (Exit::Conflict, "upload again to make it anew".to_owned()),
+        PublishError::Contended { .. } => (Exit::Conflict, "try again".to_owned()),
+        PublishError::TagsFull { .. } => (Exit::Conflict, "upload without `--tag`, or reuse a tag: tags move".to_owned()),
+        _ => return None,
+    })
+}
+
+fn of_checkout(error: &CheckoutError) -> Option<(Exit, String)> {
+    if error.is_full() {
+        return Some((Exit::Failure, "make room, then the same command again; what was there before is untouched".to_owned()));
+    }
+    Some(match error {
+        CheckoutError::Foreign { .. } => {
+            (Exit::Conflict, "another folder, or `--force` to overwrite them; nothing was changed".to_owned())
+        }
+        CheckoutError::ExternalLink { .. } => {
+            (Exit::Conflict, "`--allow-external-links` if you trust this workspace".to_owned())
+        }
+        CheckoutError::Busy(_) => (Exit::Conflict, "wait for it to end".to_owned()),
+        CheckoutError::BadTarget { .. } => (Exit::Usage, "name another folder".to_owned()),
+        CheckoutError::Damaged { .. } => {
+            (Exit::Failure, "restore the pack from a backup; or `workspace delete` and upload a good copy anew".to_owned())
+        }
+        CheckoutError::State { source: FormatError::Newer { .. }, .. } => {
+            (Exit::Failure, "install a newer version of workspace".to_owned())
+        }
+        CheckoutError::State { .. } => {
+            (Exit::Failure, "remove the file; then files in the folder count as foreign unless they are right".to_owned())
+        }
+        CheckoutError::Io { .. } => (Exit::Failure, "the same command goes on where it stopped".to_owned()),
+        CheckoutError::Version(_) | CheckoutError::Store(_) | CheckoutError::NoRoom { .. } | CheckoutError::Task(_) => {
+            return None;
+        }
+    })
 }
 
 fn of_settings(error: &SettingsError) -> (Exit, Option<&'static str>) {

@@ -12,6 +12,7 @@ mod packing;
 mod remove;
 mod scan;
 mod swap;
+mod writable;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,7 @@ use crate::version::VersionError;
 pub use attempt::{Publisher, preview};
 pub use remove::{Removed, remove};
 pub use scan::{nanoseconds_now, threads};
+pub use writable::{open_for_writing, open_known};
 
 /// What shall be published, and under which conditions.
 #[derive(Debug, Clone)]
@@ -193,9 +195,4 @@ pub enum PublishError {
 /// The moment of a publication, and where ids come from: arguments, so that tests can choose them.
 pub(crate) fn now() -> Timestamp {
     Timestamp::now()
-}
-
-async fn bucket_for_writing(store: &crate::store::Store, _cache: &crate::cache::Cache, _consent: &crate::store::bucket::WriteConsent) -> Result<(), BucketError> {
-    if !store.bucket_exists().await? { store.create_bucket().await?; }
-    Ok(())
 }

@@ -7,6 +7,7 @@
 
 mod defaults;
 mod git;
+mod provenance;
 mod rules;
 mod walk;
 
@@ -18,6 +19,7 @@ use crate::format::{PathError, TreePath};
 
 pub use defaults::LOCK_FILES;
 pub use git::{Commit, commit_of, is_ancestor};
+pub use provenance::Provenance;
 pub use walk::select;
 
 /// What a person may ask of the selection.

@@ -1,14 +1,83 @@
-//! `workspace delete`.
+//! `workspace delete`: a workspace and all its versions go.
 
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
+use super::interrupt;
+use crate::cache::Cache;
 use crate::cli::Context;
+use crate::failure::{Exit, NeedsYes};
+use crate::names::WorkspaceName;
+use crate::output::size;
+use crate::publish;
+use crate::settings::Purpose;
+use crate::store::bucket::WriteConsent;
+use crate::version;
 
-/// delete
+/// Delete a workspace with all its versions
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Name of the workspace
+    name: WorkspaceName,
+    /// Don't ask
+    #[arg(long)]
+    yes: bool,
+    /// Write to a server without conditional writes: nobody else writes at the same time
+    #[arg(long)]
+    single_writer: bool,
+    /// One document of JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
 
 /// Runs the command.
-pub async fn run(_context: &Context, _args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
+    let output = &context.output;
+    let name = args.name;
+    let (settings, store) = context.store(Purpose::Interactive).await?;
+    let cache = Cache::at(settings.cache_directory);
+    match version::existing_reference(&store, &name).await {
+        Ok(read) if !args.yes => {
+            let row = read.reference.current_row();
+            let (files, bytes) = row.map_or((0, 0), |row| (row.files, row.bytes));
+            let question = format!(
+                "Delete `{name}` from {}: {} versions, the current one with {files} files ({})?",
+                store.location(),
+                read.reference.rows.len(),
+                size(bytes)
+            );
+            if !output.can_ask() {
+                return Err(NeedsYes { question }.into());
+            }
+            if !output.confirm(&question) {
+                output.note("Nothing was deleted");
+                return Ok(Exit::Failure.into());
+            }
+        }
+        Ok(_) => {}
+        // What a killed deletion left behind is finished.
+        Err(error) => match version::read_reference(&store, &name).await {
+            Ok(Some(read)) if read.reference.deleted => {}
+            _ => return Err(error.into()),
+        },
+    }
+    let consent = WriteConsent { yes: false, single_writer: args.single_writer, ask: &|_| false };
+    let bucket = publish::open_known(&store, &cache, &consent).await?;
+    let work = publish::remove(&store, &name, bucket.record.delete_if_match);
+    let Some(removed) = interrupt::unless(context, &AtomicBool::new(false), work).await else {
+        output.note(&format!("Interrupted; `workspace delete {name}` finishes it"));
+        return Ok(Exit::Interrupted.into());
+    };
+    let removed = removed?;
+    if args.json {
+        output.json(&removed)?;
+    }
+    output.note(&format!(
+        "Deleted {name} ({} versions, {} objects, {}) from {}",
+        removed.versions,
+        removed.objects,
+        size(removed.bytes),
+        store.location()
+    ));
+    Ok(Exit::Success.into())
 }

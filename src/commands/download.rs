@@ -1,14 +1,127 @@
-//! `workspace download`.
+//! `workspace download`: a folder becomes equal to a version.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
+use serde::Serialize;
+
+use super::interrupt;
+use crate::budget::Budget;
+use crate::cache::Cache;
+use crate::checkout::{CheckoutOptions, Fetcher};
 use crate::cli::Context;
+use crate::failure::Exit;
+use crate::names::Selector;
+use crate::output::{escape, size};
+use crate::settings::Purpose;
 
-/// download
+/// Fetch a version into a folder
+///
+/// Files that are already right are kept. Files that the folder has and workspace did not write are never overwritten or
+/// removed without --force. Interrupted, the same command goes on.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Examples:
+  workspace download myapp               the current version, into ./myapp
+  workspace download myapp@7 ./copy      version 7
+  workspace download myapp@v2.0 ./copy --delete")]
+pub struct Args {
+    /// What to fetch: NAME, NAME@NUMBER or NAME@TAG
+    #[arg(value_name = "NAME[@VERSION]")]
+    selector: String,
+    /// Folder to write to [default: ./NAME]
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Remove what an earlier download wrote and this version no longer has
+    #[arg(long)]
+    delete: bool,
+    /// Overwrite files that are not ours or were edited
+    #[arg(long)]
+    force: bool,
+    /// Make links that point out of the folder
+    #[arg(long)]
+    allow_external_links: bool,
+    /// One document of JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was done, for programs: these fields are an interface.
+#[derive(Debug, Serialize)]
+struct Report {
+    name: String,
+    version: u64,
+    id: String,
+    folder: PathBuf,
+    files: u64,
+    bytes: u64,
+    written: u64,
+    written_bytes: u64,
+    kept: u64,
+    removed: u64,
+    left: Vec<String>,
+    requests: u64,
+    received_bytes: u64,
+    location: String,
+    seconds: f64,
+}
 
 /// Runs the command.
-pub async fn run(_context: &Context, _args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let output = &context.output;
+    let selector: Selector = args.selector.parse()?;
+    let folder = args.folder.unwrap_or_else(|| PathBuf::from(selector.name.as_str()));
+    let (settings, store) = context.store(Purpose::Interactive).await?;
+    let cache = Cache::at(settings.cache_directory);
+    let fetcher =
+        Fetcher { store: &store, cache: &cache, budget: &Budget::default(), observer: output.observer() };
+    let options =
+        CheckoutOptions { delete: args.delete, force: args.force, allow_external_links: args.allow_external_links };
+    let work = fetcher.checkout(&selector, &folder, options);
+    let Some(report) = interrupt::unless(context, &AtomicBool::new(false), work).await else {
+        output.note("Interrupted; the same command goes on where it stopped");
+        return Ok(Exit::Interrupted.into());
+    };
+    let report = report?;
+    let seconds = began.elapsed().as_secs_f64();
+    if args.json {
+        output.json(&Report {
+            name: selector.name.to_string(),
+            version: report.row.number,
+            id: report.row.id.to_string(),
+            folder: folder.clone(),
+            files: report.row.files,
+            bytes: report.row.bytes,
+            written: report.written,
+            written_bytes: report.written_bytes,
+            kept: report.kept,
+            removed: report.removed,
+            left: report.left.clone(),
+            requests: report.requests.requests,
+            received_bytes: report.requests.received,
+            location: store.location(),
+            seconds,
+        })?;
+    }
+    if let Some(first) = report.left.first() {
+        let advice = if args.delete { "they were edited; `--force` removes them" } else { "`--delete` removes them" };
+        let more = if report.left.len() > 1 { format!(" and {} more", report.left.len() - 1) } else { String::new() };
+        output.note(&format!("Left in place, though the version no longer has them: {}{more}; {advice}", escape(first)));
+    }
+    output.note(&format!(
+        "Downloaded {}@{} ({} files, {}) into {} in {seconds:.1}s: {} written, {} kept, {} removed, {} received from {}",
+        selector.name,
+        report.row.number,
+        report.row.files,
+        size(report.row.bytes),
+        folder.display(),
+        report.written,
+        report.kept,
+        report.removed,
+        size(report.requests.received),
+        store.location(),
+    ));
+    Ok(Exit::Success.into())
 }

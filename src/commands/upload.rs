@@ -1,14 +1,93 @@
-//! `workspace upload`.
+//! `workspace upload`: the folder becomes the next version.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::publication::{self, Report};
 use crate::cli::Context;
+use crate::failure::Exit;
+use crate::names::Tag;
+use crate::output::{escape, size};
+use crate::publish::{self, Preview};
+use crate::settings::Purpose;
+use crate::source::SourceOptions;
 
-/// upload
+/// Upload a folder as the next version of a workspace
+///
+/// In a git work tree, tracked files go, and untracked ones that nothing ignores. Elsewhere .gitignore files and defaults
+/// (node_modules/, dist/, *.log, …) decide. .env files and private keys never go unless .workspaceignore takes them back
+/// with `!`. Nothing is written when the folder equals the current version.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Examples:
+  workspace upload myapp                      this folder
+  workspace upload myapp ./app -m 'New logo'  another folder, with a message
+  workspace upload myapp . --dry-run          what would go, and what would not")]
+pub struct Args {
+    /// Name of the workspace: a-z, 0-9, `.`, `_`, `-`
+    name: String,
+    /// Folder to upload
+    #[arg(default_value = ".", value_name = "DIR")]
+    folder: PathBuf,
+    /// Take lock files even when an ignore rule excludes them
+    #[arg(long)]
+    include_lock: bool,
+    /// What this version is about
+    #[arg(short, long, value_name = "TEXT")]
+    message: Option<String>,
+    /// Let this tag name the new version
+    #[arg(long, value_name = "TAG")]
+    tag: Option<Tag>,
+    /// Only list what would go and what would not
+    #[arg(long)]
+    dry_run: bool,
+    /// One document of JSON on stdout
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    writer: publication::WriterArgs,
+}
 
 /// Runs the command.
-pub async fn run(_context: &Context, _args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet")
+pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
+    let name = publication::name(context, &args.name)?;
+    let source = SourceOptions { include_lock: args.include_lock };
+    if args.dry_run {
+        return dry_run(context, &publish::preview(&args.folder, source)?, args.json);
+    }
+    let mut publication = publication::of_folder(context, name, args.folder, source);
+    publication.message = args.message;
+    publication.tag = args.tag;
+    publication::run(context, publication, Purpose::Interactive, &args.writer, args.json).await
+}
+
+fn dry_run(context: &Context, preview: &Preview, json: bool) -> anyhow::Result<ExitCode> {
+    let output = &context.output;
+    for warning in &preview.warnings {
+        output.warn(warning);
+    }
+    let bytes: u64 = preview.entries.iter().map(|(_, bytes)| bytes).sum();
+    if json {
+        let files: Vec<_> =
+            preview.entries.iter().map(|(path, bytes)| serde_json::json!({"path": path, "bytes": bytes})).collect();
+        output.json(&serde_json::json!({
+            "files": files,
+            "bytes": bytes,
+            "excluded": Report::excluded(&preview.excluded),
+            "runtime": preview.runtime,
+        }))?;
+        return Ok(Exit::Success.into());
+    }
+    for (path, _) in &preview.entries {
+        output.data(&escape(path));
+    }
+    for excluded in &preview.excluded {
+        output.note(&format!("- {} ({})", escape(&excluded.path), excluded.rule));
+    }
+    output.note(&format!(
+        "Would upload {} files ({}), and leave out {} entries",
+        preview.entries.len(),
+        size(bytes),
+        preview.excluded.len()
+    ));
+    Ok(Exit::Success.into())
 }

@@ -14,6 +14,7 @@ use super::packing::{Packed, Packer, Sent, Uploads, Wanted};
 use super::remove::release_claim;
 use super::scan::{self, Hashed};
 use super::swap::{self, Swapped};
+use super::writable::{open_for_writing, open_known};
 use super::{Outcome, Preview, Publication, PublishError, Report, now};
 use crate::application::{self, Plan, SourceTree};
 use crate::budget::Budget;
@@ -25,7 +26,7 @@ use crate::format::{Content, Entry, FORMAT, Hash, Keys, Kind, Manifest, Referenc
 use crate::names::WorkspaceName;
 use crate::output::{Observer, Phase};
 use crate::source::{self, Selection, SourceEntry, SourceKind, SourceOptions};
-use crate::store::bucket::{BucketError, WriteConsent};
+use crate::store::bucket::WriteConsent;
 use crate::store::{Condition, Store, StoreError};
 use crate::version::{self, Loaded, Read, VersionError};
 
@@ -51,7 +52,7 @@ pub struct Publisher<'a> {
     /// Who hears of it.
     pub observer: Arc<dyn Observer>,
     /// What the person agreed to, should the bucket be new to us.
-    pub consent: WriteConsent,
+    pub consent: WriteConsent<'a>,
     /// Set while the ref is being swapped: then an interruption waits for the outcome.
     pub committing: Arc<AtomicBool>,
 }
@@ -228,7 +229,7 @@ impl Publisher<'_> {
                 Some(read) => Some(read.etag),
                 None => None,
             };
-            self.ready_to_write().await?;
+            open_for_writing(self.store, self.cache, &self.consent).await?;
             let root = Ulid::generate();
             match swap::swap(self.store, name, etag.as_ref(), Reference::claimed(root), None).await? {
                 Swapped::Done => {
@@ -244,11 +245,6 @@ impl Publisher<'_> {
         Err(PublishError::Contended { name: name.clone(), attempts: RACES })
     }
 
-    /// Knows the bucket, or gets to know it: once for each machine.
-    async fn ready_to_write(&self) -> Result<(), BucketError> {
-        super::bucket_for_writing(self.store, self.cache, &self.consent).await.map(|_| ())
-    }
-
     async fn attempts(
         &self,
         publication: &Publication,
@@ -260,7 +256,7 @@ impl Publisher<'_> {
             if let Some(report) = self.nothing_to_do(publication, &mut look, state).await? {
                 return Ok(report);
             }
-            self.ready_to_write().await?;
+            open_known(self.store, self.cache, &self.consent).await?;
             let plan = self.detect(&look, state)?;
             let (contents, loaded) = self.known_contents(publication, state).await?;
             let uploads = match self.send(publication, &mut look, contents.clone(), state).await? {
@@ -329,7 +325,7 @@ impl Publisher<'_> {
         if let Some(tag) = &publication.tag
             && !current.tags.contains(tag)
         {
-            self.ready_to_write().await?;
+            open_known(self.store, self.cache, &self.consent).await?;
             self.move_tag(publication, state, current.id).await?;
         }
         self.cache.save_seen(state.read.reference.root, current.id);
