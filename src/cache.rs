@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
@@ -45,6 +46,12 @@ struct Remembered {
     /// When its hash began, nanoseconds since 1970.
     hashed: i64,
     hash: Hash,
+}
+
+/// The time of day, nanoseconds since 1970.
+pub fn nanoseconds_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 impl Index {

@@ -412,7 +412,8 @@ fn a_file_that_never_rests_is_named() {
     let app = environment.folder("app");
     fs::write(app.join("quiet"), "x").unwrap();
     let path = app.join("restless");
-    fs::write(&path, vec![b'x'; 6 << 20]).unwrap();
+    // Large enough that reading it takes longer than any pause of the writer.
+    fs::File::create(&path).unwrap().set_len(96 << 20).unwrap();
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -143,7 +143,7 @@ impl Applying<'_> {
             let stat =
                 rustix::fs::statat(parent, last, AtFlags::SYMLINK_NOFOLLOW).map_err(target.error("look at", path))?;
             if let Kind::File { hash, .. } = &entry.kind {
-                self.index.insert(path, Stat::of_raw(&stat), crate::publish::nanoseconds_now(), *hash);
+                self.index.insert(path, Stat::of_raw(&stat), crate::cache::nanoseconds_now(), *hash);
             }
             self.applied.written += 1;
             self.applied.written_bytes += entry.size();

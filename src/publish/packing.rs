@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 use ulid::Ulid;
 
-use crate::budget::{Budget, Taken};
+use crate::budget::{Budget, Taken, threads};
 use crate::format::chunking::{self, CUT_ABOVE};
 use crate::format::manifest::ContentIndex;
 use crate::format::pack::{BuiltFrame, FRAME_TARGET, FrameBuilder, PackBuilder, PackError};
@@ -23,7 +23,7 @@ use crate::source::Stat;
 use crate::store::{Condition, Store, StoreError};
 
 use super::PublishError;
-use super::scan::{self, Hashed, ReadFailure, threads};
+use super::scan::{self, Hashed, ReadFailure};
 
 /// Files of at least this size get a frame of their own.
 const OWN_FRAME: u64 = 1 << 20;

@@ -6,9 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use crate::cache::Index;
+use crate::budget::threads;
+use crate::cache::{Index, nanoseconds_now};
 use crate::format::Hash;
 use crate::format::chunking::CUT_ABOVE;
 use crate::source::{SourceEntry, SourceKind, Stat};
@@ -62,12 +63,6 @@ impl ReadFailure {
             Self::Io(source) => Some(PublishError::Unreadable { path: path.to_owned(), source }),
         }
     }
-}
-
-/// The time of day, nanoseconds since 1970.
-pub fn nanoseconds_now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -195,9 +190,4 @@ pub fn hash_unknown(
         Some(error) => Err(error),
         None => Ok(found.into_inner().expect(lock_failed)),
     }
-}
-
-/// How many threads read, hash and compress at once.
-pub fn threads() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from).min(16)
 }
