@@ -109,7 +109,7 @@ fn of_domain(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Vec<Str
     let (exit, hint) = cause
         .downcast_ref()
         .and_then(of_version)
-        .or_else(|| cause.downcast_ref().and_then(of_source))
+        .or_else(|| cause.downcast_ref().map(of_source))
         .or_else(|| cause.downcast_ref().and_then(of_publication))
         .or_else(|| cause.downcast_ref().and_then(of_checkout))?;
     Some((exit, vec![hint]))
@@ -138,8 +138,8 @@ fn of_version(error: &VersionError) -> Option<(Exit, String)> {
     })
 }
 
-fn of_source(error: &SourceError) -> Option<(Exit, String)> {
-    Some(match error {
+fn of_source(error: &SourceError) -> (Exit, String) {
+    match error {
         SourceError::NoSuchDirectory(_) | SourceError::NotADirectory(_) => {
             (Exit::Usage, "`workspace upload NAME DIR` takes a folder".to_owned())
         }
@@ -153,7 +153,7 @@ fn of_source(error: &SourceError) -> Option<(Exit, String)> {
         SourceError::NotUtf8(_) | SourceError::Path(_) | SourceError::IgnoreFile { .. } => {
             (Exit::Failure, "nothing was published".to_owned())
         }
-    })
+    }
 }
 
 fn of_publication(error: &PublishError) -> Option<(Exit, String)> {

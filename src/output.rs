@@ -133,20 +133,20 @@ impl Output {
     /// What happened or goes on: stderr, silenced by `-q`.
     pub fn note(&self, text: &str) {
         if !self.options.quiet {
-            self.line(text);
+            line(text);
         }
     }
 
     /// Only with `-v`.
     pub fn detail(&self, text: &str) {
         if self.options.verbose > 0 && !self.options.quiet {
-            self.line(text);
+            line(text);
         }
     }
 
     /// Something the person ought to look at. Shown even with `-q`.
     pub fn warn(&self, text: &str) {
-        self.line(&format!("{} {text}", self.paint("warning:", "33;1")));
+        line(&format!("{} {text}", self.paint("warning:", "33;1")));
     }
 
     /// What a program that runs on our behalf printed, as it is: stderr.
@@ -162,17 +162,17 @@ impl Output {
     }
 
     fn hint_line(&self, text: &str) {
-        self.line(&format!("{} {text}", self.paint("hint:", "36;1")));
+        line(&format!("{} {text}", self.paint("hint:", "36;1")));
     }
 
     /// What failed, what it was caused by, and what to do next.
     pub fn error(&self, error: &anyhow::Error, hints: &[String]) {
-        self.line(&format!("{} {error}", self.paint("error:", "31;1")));
+        line(&format!("{} {error}", self.paint("error:", "31;1")));
         let mut last = error.to_string();
         for cause in error.chain().skip(1) {
             let text = cause.to_string();
             if text != last {
-                self.line(&format!("  caused by: {text}"));
+                line(&format!("  caused by: {text}"));
             }
             last = text;
         }
@@ -200,12 +200,12 @@ impl Output {
         Arc::new(TerminalObserver::new(self.clone(), draw))
     }
 
-    fn line(&self, text: &str) {
-        // Nothing can be done for a stderr that is closed.
-        let _ = writeln!(io::stderr().lock(), "{text}");
-    }
-
     fn paint(&self, text: &str, style: &str) -> String {
         if self.color { format!("\u{1b}[{style}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
+}
+
+fn line(text: &str) {
+    // Nothing can be done for a stderr that is closed.
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }

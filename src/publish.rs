@@ -8,6 +8,9 @@
 //! 3. Swap the ref. Whoever loses the race looks again: a version is one uploader's whole tree, never a merge.
 
 mod attempt;
+mod commit;
+mod draft;
+mod look;
 mod packing;
 mod remove;
 mod scan;
@@ -26,7 +29,8 @@ use crate::store::bucket::BucketError;
 use crate::store::{RequestCounts, StoreError};
 use crate::version::VersionError;
 
-pub use attempt::{Publisher, preview};
+pub use attempt::Publisher;
+pub use look::preview;
 pub use remove::{Removed, remove};
 pub use writable::{open_for_writing, open_known};
 

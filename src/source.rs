@@ -181,7 +181,12 @@ pub enum SourceError {
 
 impl Stat {
     /// From the answer of the system call.
-    #[expect(clippy::useless_conversion, clippy::unnecessary_cast, reason = "the fields' types differ between systems")]
+    #[allow(
+        clippy::useless_conversion,
+        clippy::unnecessary_cast,
+        clippy::cast_possible_wrap,
+        reason = "the fields' types differ between systems"
+    )]
     pub fn of_raw(stat: &rustix::fs::Stat) -> Self {
         let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
         Self {

@@ -1,5 +1,7 @@
 //! The commands as a person types them: what they print, what they end with, and what they leave behind.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 #[path = "support/cli.rs"]
 mod cli;
 #[path = "support/trees.rs"]

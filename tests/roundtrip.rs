@@ -1,5 +1,7 @@
 //! Tree → store → tree, in this process: what goes in comes out, whatever stood there before.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 #[path = "support/engine.rs"]
 mod engine;
 #[path = "support/trees.rs"]

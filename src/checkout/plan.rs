@@ -126,10 +126,9 @@ impl Planner<'_> {
         }
         let answer = match &self.parent {
             Some((_, Ok(open))) => look_at(open, name),
-            Some((_, Err(Errno::NOENT))) => Ok(Found::Nothing),
+            None | Some((_, Err(Errno::NOENT))) => Ok(Found::Nothing),
             Some((_, Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV))) => Ok(Found::Obstructed),
             Some((_, Err(error))) => Err(*error),
-            None => Ok(Found::Nothing),
         };
         answer.map_err(self.target.error("look at", path))
     }

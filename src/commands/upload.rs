@@ -14,9 +14,9 @@ use crate::source::SourceOptions;
 
 /// Upload a folder as the next version of a workspace
 ///
-/// In a git work tree, tracked files go, and untracked ones that nothing ignores. Elsewhere .gitignore files and defaults
-/// (node_modules/, dist/, *.log, …) decide. .env files and private keys never go unless .workspaceignore takes them back
-/// with `!`. Nothing is written when the folder equals the current version.
+/// In a git work tree, tracked files go, and untracked ones that nothing ignores. Elsewhere `.gitignore` files and
+/// defaults (`node_modules/`, `dist/`, `*.log`, …) decide. `.env` files and private keys never go unless `.workspaceignore`
+/// takes them back with `!`. Nothing is written when the folder equals the current version.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   workspace upload myapp                      this folder

@@ -44,7 +44,7 @@ pub async fn remove(store: &Store, name: &WorkspaceName, conditional_delete: boo
             Swapped::Lost(Some(read)) if read.reference.root != root => {
                 return Err(PublishError::DeletedMeanwhile { name: name.clone() });
             }
-            Swapped::Lost(Some(read)) => found = read,
+            Swapped::Lost(Some(read)) => found = *read,
         }
         attempts += 1;
         if attempts == ATTEMPTS {

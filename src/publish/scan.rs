@@ -147,14 +147,16 @@ pub fn known(entries: &[SourceEntry], index: &Index) -> Vec<Option<Hash>> {
         .collect()
 }
 
-/// Hashes, on all cores, the files whose digest is not known. Blocks. Returns what was read, by position, and the path of
-/// a file that moved, if one did.
+/// What was read, by position, and the path of a file that moved, if one did.
+pub type HashedFiles = (Vec<(usize, Hashed)>, Option<String>);
+
+/// Hashes, on all cores, the files whose digest is not known. Blocks.
 pub fn hash_unknown(
     root: &Path,
     entries: &[SourceEntry],
     hashes: &[Option<Hash>],
     done: &(dyn Fn(u64) + Sync),
-) -> Result<(Vec<(usize, Hashed)>, Option<String>), PublishError> {
+) -> Result<HashedFiles, PublishError> {
     let todo: Vec<usize> = (0..entries.len())
         .filter(|&at| hashes[at].is_none() && matches!(entries[at].kind, SourceKind::File(_)))
         .collect();

@@ -24,7 +24,7 @@ pub enum Swapped {
     /// It is in place.
     Done,
     /// Somebody else changed the ref first; this is what it is now.
-    Lost(Option<Read>),
+    Lost(Option<Box<Read>>),
 }
 
 /// Replaces the ref that was read as `etag` (or, with none, creates it) by `reference`, signed with a new nonce.
@@ -74,7 +74,7 @@ pub async fn swap(
             _ => false,
         };
         if !untouched {
-            return Ok(Swapped::Lost(found));
+            return Ok(Swapped::Lost(found.map(Box::new)));
         }
     }
     Err(last.unwrap_or(StoreError::Precondition { key }).into())

@@ -1,0 +1,219 @@
+//! Making a version: what need not be sent, sending the rest, and the manifest that says where everything lies.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ulid::Ulid;
+
+use super::attempt::{Publisher, State};
+use super::look::{Look, Tree};
+use super::packing::{Packed, Packer, Uploads, Wanted};
+use super::{Publication, PublishError, now};
+use crate::application::{self, Plan};
+use crate::format::manifest::{self, ContentIndex, Header, ManifestBuilder};
+use crate::format::reference::cut_message;
+use crate::format::tree::digest;
+use crate::format::{Entry, FORMAT, Kind, Manifest, Row, pack};
+use crate::output::Phase;
+use crate::source::SourceKind;
+use crate::store::Condition;
+use crate::version::{self, Loaded};
+
+/// So many small packs with live content are suffered before they are folded.
+const SMALL_PACKS: usize = 32;
+/// How much is sent again for folding, in compressed bytes.
+const FOLD: u64 = 16 << 20;
+/// A delta may be this large before a new base is written, in bytes; or a sixteenth of its base.
+const DELTA: u64 = 64 << 10;
+
+impl Publisher<'_> {
+    pub(super) fn detect(&self, look: &Look, state: &mut State) -> Result<Option<Plan>, PublishError> {
+        let detection = application::detect(&Tree::of(&look.selection))?;
+        for warning in look.selection.warnings.iter().chain(&detection.warnings) {
+            if state.told.insert(warning.clone()) {
+                self.observer.warn(warning);
+            }
+        }
+        Ok(detection.plan)
+    }
+
+    /// Everything that need not be sent: the contents of the current version, of kept versions whose manifest this
+    /// machine has, and what this publication has sent already.
+    pub(super) async fn known_contents(
+        &self,
+        publication: &Publication,
+        state: &State,
+    ) -> Result<(Arc<ContentIndex>, Option<Loaded>), PublishError> {
+        let mut contents = state.sent.contents.clone();
+        let reference = &state.read.reference;
+        let Some(current) = reference.current_row() else { return Ok((Arc::new(contents), None)) };
+        let keys = state.keys(publication);
+        let loaded = version::load(self.store, self.cache, &keys, reference.root, current).await?;
+        let mut live = ContentIndex::default();
+        live.add_manifest(&loaded.manifest);
+        let folded = folded(&live);
+        contents.absorb(live);
+        for row in reference.rows.iter().rev().filter(|row| row.number != current.number) {
+            let known = |id| self.cache.manifest(reference.root, id).is_some();
+            if known(row.base)
+                && row.delta.is_none_or(known)
+                && let Ok(older) = version::load(self.store, self.cache, &keys, reference.root, row).await
+            {
+                let mut other = ContentIndex::default();
+                other.add_manifest(&older.manifest);
+                contents.absorb(other);
+            }
+        }
+        contents.retain(|_, location| !folded.contains(&location.pack.id));
+        Ok((Arc::new(contents), Some(loaded)))
+    }
+
+    /// Packs and sends what is missing. The inner error names a file that moved.
+    pub(super) async fn send(
+        &self,
+        publication: &Publication,
+        look: &mut Look,
+        contents: Arc<ContentIndex>,
+        state: &mut State,
+    ) -> Result<Result<Uploads, String>, PublishError> {
+        let mut wanted = Vec::new();
+        for (at, (entry, hash)) in look.selection.entries.iter().zip(&look.hashes).enumerate() {
+            let SourceKind::File(stat) = entry.kind else { continue };
+            let known =
+                stat.size == 0 || hash.is_some_and(|hash| ContentIndex::find_file(&[&contents], &hash).is_some());
+            if !known {
+                wanted.push(Wanted { at, path: entry.path.to_string(), stat });
+            }
+        }
+        let total = wanted.iter().map(|file| file.stat.size).sum();
+        self.observer.phase(Phase { verb: "Uploading", total: Some(total) });
+        let keys = state.keys(publication);
+        let packer = Packer { store: self.store, keys: &keys, budget: self.budget, observer: &self.observer };
+        let (outcome, uploads) = packer.pack(&look.selection.root, wanted, contents, &mut state.sent).await?;
+        for Packed { at, hashed, cut, new } in outcome.files {
+            look.learn(at, &hashed);
+            if let Some(parts) = cut {
+                state.sent.contents.add_cut(hashed.hash, parts);
+            }
+            if new {
+                state.sent_files.insert(look.selection.entries[at].path.to_string());
+            }
+        }
+        state.new_bytes += outcome.new_bytes;
+        match outcome.moved {
+            None => Ok(Ok(uploads)),
+            Some(path) => {
+                uploads.finish().await?;
+                Ok(Err(path))
+            }
+        }
+    }
+
+    /// Writes the manifest beside the last packs, and waits for all of them.
+    #[expect(clippy::too_many_arguments, reason = "the steps of a publication share little else")]
+    pub(super) async fn write_manifest(
+        &self,
+        publication: &Publication,
+        look: &Look,
+        contents: &ContentIndex,
+        loaded: Option<&Loaded>,
+        plan: Option<Plan>,
+        state: &mut State,
+        uploads: Uploads,
+    ) -> Result<(Row, Ulid), PublishError> {
+        let moved = || PublishError::Moving { folder: publication.folder.clone(), path: String::new() };
+        let mut entries = look.entries().ok_or_else(moved)?;
+        let current = state.read.reference.current_row();
+        let base = loaded.map(|loaded| loaded.base.as_ref().unwrap_or(&loaded.manifest));
+        let mut builder = ManifestBuilder::on(base);
+        let header = Header {
+            format: FORMAT,
+            reader: FORMAT,
+            base: None,
+            created: now(),
+            tree: digest(&entries),
+            files: entries.len() as u64,
+            bytes: entries.iter().map(Entry::size).sum(),
+            tool: Some(concat!("workspace ", env!("CARGO_PKG_VERSION")).to_owned()),
+            message: publication.message.clone(),
+            author: publication.author.clone(),
+            commit: publication.commit.clone(),
+            branch: publication.branch.clone(),
+            run: publication.run.clone(),
+            plan,
+        };
+        for mut entry in entries.drain(..) {
+            if let Kind::File { size, hash, content, .. } = &mut entry.kind
+                && *size > 0
+            {
+                // What was sent now comes first: after folding, the same content also lies in an older pack.
+                let indexes = [&state.sent.contents, contents];
+                let (parts, cut) = ContentIndex::find_file(&indexes, hash).ok_or_else(moved)?;
+                *content = builder.content(&parts, cut);
+            }
+            builder.push(entry);
+        }
+        let manifest = builder.finish(header);
+        let id = Ulid::generate();
+        let (bytes, base_id) = encode(&manifest, current.zip(loaded).zip(base));
+        let row = Row {
+            id: Ulid::generate(),
+            number: state.read.reference.current + 1,
+            base: base_id.unwrap_or(id),
+            delta: base_id.map(|_| id),
+            tree: manifest.header.tree,
+            files: manifest.header.files,
+            bytes: manifest.header.bytes,
+            created: manifest.header.created,
+            runtime: manifest.header.plan.as_ref().map(|plan| plan.runtime.to_string()),
+            message: publication.message.as_deref().map(cut_message).filter(|message| !message.is_empty()),
+            author: publication.author.as_deref().map(cut_message),
+            commit: publication.commit.clone(),
+            origin: None,
+            tags: Vec::new(),
+            locked: false,
+            other: BTreeMap::new(),
+        };
+        let bytes = Bytes::from(bytes);
+        self.cache.save_manifest(state.read.reference.root, id, &bytes);
+        state.sent.manifests.push(id);
+        let key = state.keys(publication).manifest(id);
+        let put = async { self.store.put(&key, bytes, Condition::None).await.map_err(PublishError::from) };
+        futures::future::try_join(put, uploads.finish()).await?;
+        Ok((row, id))
+    }
+}
+
+/// The smaller of a delta against the current base and a new base, by the rule of the format.
+fn encode(manifest: &Manifest, current: Option<((&Row, &Loaded), &Manifest)>) -> (Vec<u8>, Option<Ulid>) {
+    if let Some(((row, loaded), base)) = current {
+        let delta = manifest::encode_delta(row.base, base, manifest);
+        if delta.len() as u64 <= DELTA.max(loaded.base_size / 16) {
+            return (delta, Some(row.base));
+        }
+    }
+    (manifest::encode(&manifest.compacted()), None)
+}
+
+/// When many small packs hold live content: those whose content shall ride along in the next pack.
+fn folded(live: &ContentIndex) -> HashSet<Ulid> {
+    let mut small: HashMap<Ulid, (u64, HashSet<u64>)> = HashMap::new();
+    for (_, location) in live.iter().filter(|(_, location)| location.pack.size < pack::SMALL) {
+        let (bytes, frames) = small.entry(location.pack.id).or_default();
+        if frames.insert(location.frame_offset) {
+            *bytes += u64::from(location.frame_length);
+        }
+    }
+    if small.len() <= SMALL_PACKS {
+        return HashSet::new();
+    }
+    let mut smallest: Vec<(u64, Ulid)> = small.into_iter().map(|(id, (bytes, _))| (bytes, id)).collect();
+    smallest.sort_unstable();
+    let mut budget = FOLD;
+    let fits = |(bytes, id): (u64, Ulid)| {
+        budget = budget.checked_sub(bytes)?;
+        Some(id)
+    };
+    smallest.into_iter().map_while(fits).collect()
+}

@@ -1,0 +1,111 @@
+//! A look at the folder: what is in it, what is known of it, and what it would take to publish it.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+
+use super::scan::{self, Hashed};
+use super::{Preview, PublishError};
+use crate::application::{self, SourceTree};
+use crate::cache::{Cache, Index};
+use crate::format::{Content, Entry, Hash, Kind};
+use crate::source::{self, Selection, SourceEntry, SourceKind, SourceOptions};
+
+/// What an upload of `folder` would take. No request is made.
+pub fn preview(folder: &Path, options: SourceOptions) -> Result<Preview, PublishError> {
+    let selection = source::select(folder, options)?;
+    let detection = application::detect(&Tree::of(&selection))?;
+    let bytes = |entry: &SourceEntry| match &entry.kind {
+        SourceKind::File(stat) => stat.size,
+        SourceKind::Link(_) | SourceKind::Directory => 0,
+    };
+    Ok(Preview {
+        entries: selection.entries.iter().map(|entry| (entry.path.to_string(), bytes(entry))).collect(),
+        runtime: detection.plan.as_ref().map(|plan| plan.runtime.to_string()),
+        warnings: selection.warnings.iter().chain(&detection.warnings).cloned().collect(),
+        excluded: selection.excluded,
+    })
+}
+
+/// The folder as the publication knows it.
+pub struct Look {
+    pub selection: Selection,
+    pub hashes: Vec<Option<Hash>>,
+    index: Index,
+}
+
+impl Look {
+    pub fn take(folder: &Path, options: SourceOptions, cache: &Cache) -> Result<Self, PublishError> {
+        let selection = source::select(folder, options)?;
+        let index = cache.index(&selection.root);
+        let hashes = scan::known(&selection.entries, &index);
+        Ok(Self { selection, hashes, index })
+    }
+
+    pub fn learn(&mut self, at: usize, hashed: &Hashed) {
+        let entry = &mut self.selection.entries[at];
+        entry.kind = SourceKind::File(hashed.stat);
+        self.hashes[at] = Some(hashed.hash);
+        self.index.insert(entry.path.as_str(), hashed.stat, hashed.began, hashed.hash);
+    }
+
+    /// The entries, without saying where contents lie. Nothing while a digest is missing.
+    pub fn entries(&self) -> Option<Vec<Entry>> {
+        let entry = |(entry, hash): (&SourceEntry, &Option<Hash>)| {
+            let kind = match &entry.kind {
+                SourceKind::Directory => Kind::Directory,
+                SourceKind::Link(target) => Kind::Link { target: target.as_str().into() },
+                SourceKind::File(stat) => Kind::File {
+                    executable: stat.executable,
+                    size: stat.size,
+                    mtime: stat.mtime.div_euclid(1_000_000_000),
+                    hash: (*hash)?,
+                    content: Content::Empty,
+                },
+            };
+            Some(Entry { path: entry.path.clone(), kind })
+        };
+        self.selection.entries.iter().zip(&self.hashes).map(entry).collect()
+    }
+
+    pub fn save(&self, cache: &Cache) {
+        let mut index = Index::default();
+        for entry in &self.selection.entries {
+            index.copy_from(&self.index, entry.path.as_str());
+        }
+        cache.save_index(&self.selection.root, &index);
+    }
+}
+
+/// What detection may see: the files that will be uploaded.
+pub struct Tree<'a> {
+    selection: &'a Selection,
+    paths: HashSet<&'a str>,
+}
+
+impl<'a> Tree<'a> {
+    pub fn of(selection: &'a Selection) -> Self {
+        Self { selection, paths: selection.entries.iter().map(|entry| entry.path.as_str()).collect() }
+    }
+}
+
+impl SourceTree for Tree<'_> {
+    fn contains(&self, path: &str) -> bool {
+        self.paths.contains(path)
+    }
+
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        if !self.contains(path) {
+            return Ok(None);
+        }
+        match std::fs::read(self.selection.root.join(path)) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn paths(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.selection.entries.iter().map(|entry| entry.path.as_str()))
+    }
+}
