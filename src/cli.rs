@@ -68,6 +68,8 @@ enum Command {
     Download(commands::download::Args),
     Delete(commands::delete::Args),
     Serve(commands::serve::Args),
+    Compose(commands::compose::Args),
+    Run(commands::run::Args),
     Health(commands::health::Args),
     Status(commands::status::Args),
 }
@@ -142,6 +144,8 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCod
         Command::Download(args) => commands::download::run(context, args).await,
         Command::Delete(args) => commands::delete::run(context, args).await,
         Command::Serve(args) => commands::serve::run(context, args).await,
+        Command::Compose(args) => commands::compose::run(context, args).await,
+        Command::Run(args) => commands::run::run(context, args).await,
         Command::Health(args) => commands::health::run(context, args).await,
         Command::Status(args) => commands::status::run(context, args).await,
     }

@@ -1,11 +1,13 @@
 //! The commands: each file holds one command's flags, calls the library, and says what came of it.
 
+pub mod compose;
 pub mod delete;
 pub mod download;
 pub mod health;
 mod interrupt;
 pub mod list;
 mod publication;
+pub mod run;
 pub mod serve;
 pub mod status;
 pub mod sync;

@@ -34,6 +34,8 @@ pub const WORKSPACE_DATA_DIR: &str = "WORKSPACE_DATA_DIR";
 pub const WORKSPACE_CACHE_DIR: &str = "WORKSPACE_CACHE_DIR";
 /// Which events are logged, as a `tracing` filter such as `workspace=debug`.
 pub const WORKSPACE_LOG: &str = "WORKSPACE_LOG";
+/// In a container: what `workspace run` without a name runs, as NAME or NAME@V.
+pub const WORKSPACE_NAME: &str = "WORKSPACE_NAME";
 /// In a container: where `run` keeps what `health` and `status` read. Default `/tmp/workspace`.
 pub const WORKSPACE_STATE_DIR: &str = "WORKSPACE_STATE_DIR";
 /// In a container: how many seconds an installation may take. Default 600.

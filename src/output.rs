@@ -154,8 +154,14 @@ impl Output {
         let _ = io::stderr().lock().write_all(bytes);
     }
 
-    /// The next thing to try.
+    /// The next thing to try, after something that went well: silenced by `-q`.
     pub fn hint(&self, text: &str) {
+        if !self.options.quiet {
+            self.hint_line(text);
+        }
+    }
+
+    fn hint_line(&self, text: &str) {
         self.line(&format!("{} {text}", self.paint("hint:", "36;1")));
     }
 
@@ -171,7 +177,7 @@ impl Output {
             last = text;
         }
         for hint in hints {
-            self.hint(hint);
+            self.hint_line(hint);
         }
     }
 

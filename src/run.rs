@@ -211,6 +211,10 @@ impl Run<'_> {
             }
         };
         let folder = plan.dir.as_ref().map_or_else(|| self.options.dir.clone(), |dir| self.options.dir.join(dir));
+        if !folder.is_dir() {
+            let reason = format!("the folder `{}` is not in this version", plan.dir.as_deref().unwrap_or("."));
+            return Err(RunError::Start { reason });
+        }
         let environment = ChildEnvironment::new(self.environment, &plan, &folder, bundle.as_ref());
         self.state.port = Some(environment.port);
         self.state.health = plan.health.as_ref().map(|health| health.path.clone());

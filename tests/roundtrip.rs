@@ -80,7 +80,8 @@ fn any_tree() -> impl Strategy<Value = Tree> {
 fn any_tree_comes_back_and_any_version_follows_any_other() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let engine = runtime.block_on(Engine::new());
-    let mut runner = TestRunner::new(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() });
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() });
     let (source, grown) = (engine.folder("source"), engine.folder("grown"));
     runner
         .run(&(any_tree(), any_tree()), |(one, two)| {

@@ -30,14 +30,10 @@ pub async fn probe(target: &Target) -> Result<(), String> {
 
 async fn ask(target: &Target) -> Result<(), String> {
     let port = target.port;
-    let mut stream = match TcpStream::connect(("127.0.0.1", port)).await {
-        Ok(stream) => stream,
-        // An application may listen on `::1` or on `::` without IPv4.
-        Err(error) => TcpStream::connect(("::1", port)).await.map_err(|_| match error.kind() {
-            std::io::ErrorKind::ConnectionRefused => format!("nothing listens on port {port}"),
-            _ => format!("port {port}: {error}"),
-        })?,
-    };
+    let mut stream = connect(port).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => format!("nothing listens on port {port}"),
+        _ => format!("port {port}: {error}"),
+    })?;
     if system::is_first_process() && only_loopback(port) {
         return Err(format!(
             "port {port} is open on loopback only, where nothing outside can reach it; listen on 0.0.0.0"
@@ -64,6 +60,22 @@ async fn ask(target: &Target) -> Result<(), String> {
         Some(status) => Err(format!("GET {path} on port {port} answered {status}")),
         None => Err(format!("GET {path} on port {port} was not answered by HTTP")),
     }
+}
+
+/// Connects on loopback, or where else the application listens: some bind to the one address that HOSTNAME means.
+async fn connect(port: u16) -> std::io::Result<TcpStream> {
+    let error = match TcpStream::connect(("127.0.0.1", port)).await {
+        Ok(stream) => return Ok(stream),
+        Err(error) => error,
+    };
+    for address in system::listeners().unwrap_or_default().into_iter().filter(|address| address.port() == port) {
+        let unspecified = SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), port);
+        let address = if address.ip().is_unspecified() { unspecified } else { address };
+        if let Ok(stream) = TcpStream::connect(address).await {
+            return Ok(stream);
+        }
+    }
+    Err(error)
 }
 
 fn status_of(answer: &[u8]) -> Option<u16> {

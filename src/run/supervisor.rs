@@ -83,7 +83,7 @@ impl Life {
             (Event::Signal(signal, false), _) => Action::Signal(signal, None),
             (Event::Signal(signal, true), Stage::Starting { .. } | Stage::Ready) => self.stop(signal, None, now),
             // Whoever asks twice is in a hurry.
-            (Event::Signal(_, true), Stage::Stopping { .. }) => self.kill(),
+            (Event::Signal(_, true) | Event::Deadline, Stage::Stopping { .. }) => self.kill(),
             (Event::Probed(Ok(())), Stage::Starting { .. }) => {
                 self.stage = Stage::Ready;
                 self.deadline = None;
@@ -98,7 +98,6 @@ impl Life {
                 let last = std::mem::take(last);
                 self.stop(Signal::TERM, Some(last), now)
             }
-            (Event::Deadline, Stage::Stopping { .. }) => self.kill(),
         }
     }
 
@@ -189,7 +188,7 @@ mod tests {
 
     fn life() -> (Life, Instant) {
         let now = Instant::now();
-        let limits = Limits { ready: Duration::from_secs(60), grace: Duration::from_secs(10) };
+        let limits = Limits { ready: Duration::from_mins(1), grace: Duration::from_secs(10) };
         (Life::new(now, limits), now)
     }
 
