@@ -239,7 +239,7 @@ impl Fetcher<'_> {
             return Err(error);
         }
         spawn_blocking(move || {
-            let mut report = apply::apply(&target, state, &plan, &stage, &manifest)?;
+            let mut report = apply::apply(&target, &state, &plan, &stage, &manifest)?;
             stage.discard();
             report.row = Some(row);
             report.finish()

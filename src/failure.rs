@@ -144,7 +144,7 @@ fn of_source(error: &SourceError) -> Option<(Exit, String)> {
             (Exit::Usage, "`workspace upload NAME DIR` takes a folder".to_owned())
         }
         SourceError::Empty { .. } => {
-            (Exit::Failure, "`workspace upload NAME DIR --dry-run` shows which rule decides".to_owned())
+            (Exit::Failure, "a `!` pattern in .workspaceignore takes back what a rule leaves out".to_owned())
         }
         SourceError::Unreadable { .. } => {
             (Exit::Failure, "make it readable, or exclude it in .workspaceignore; nothing was published".to_owned())

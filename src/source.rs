@@ -168,12 +168,14 @@ pub enum SourceError {
         message: String,
     },
     /// Nothing to publish.
-    #[error("`{}` has nothing to upload{}", path.display(), if *.excluded == 0 { String::new() } else { format!(": {excluded} entries in it are excluded") })]
+    #[error("`{}` has nothing to upload{}", path.display(), if *.excluded == 0 { String::new() } else { format!(": {excluded} entries in it are excluded ({rules})") })]
     Empty {
         /// The folder.
         path: PathBuf,
         /// How many entries the rules excluded.
         excluded: usize,
+        /// Some of these rules.
+        rules: String,
     },
 }
 

@@ -6,7 +6,7 @@ use ulid::Ulid;
 use crate::cache::Cache;
 use crate::format::manifest::{self, Header};
 use crate::format::{FormatError, Keys, Manifest, Reference, Row, keys};
-use crate::names::{Selector, Version, WorkspaceName};
+use crate::names::{Selector, Tag, Version, WorkspaceName};
 use crate::store::{ETag, Store, StoreError};
 
 /// Why a version can't be read.
@@ -107,7 +107,7 @@ pub fn select<'a>(reference: &'a Reference, selector: &Selector) -> Result<&'a R
         let reason = match &selector.version {
             Version::Number(number) if *number < reference.current => format!("it is no longer kept; {numbers}"),
             Version::Tag(_) => {
-                let tags: Vec<&str> = reference.rows.iter().flat_map(|row| &row.tags).map(|tag| tag.as_str()).collect();
+                let tags: Vec<&str> = reference.rows.iter().flat_map(|row| &row.tags).map(Tag::as_str).collect();
                 if tags.is_empty() {
                     "no version has a tag".to_owned()
                 } else {

@@ -198,8 +198,11 @@ fn begin_upload(world: &mut World) -> Step {
         Some(read) if !read.deleted => {
             let row = world.id();
             let live: Vec<u64> = read.rows.iter().flat_map(|row| row.packs.iter().copied()).collect();
-            let reused =
-                if live.is_empty() { BTreeSet::new() } else { (0..2).map(|_| live[world.random.below(live.len())]).collect() };
+            let reused = if live.is_empty() {
+                BTreeSet::new()
+            } else {
+                (0..2).map(|_| live[world.random.below(live.len())]).collect()
+            };
             let left = 1 + world.random.below(2);
             Step::Send { left, upload: Upload { began: read.count, read, row, reused, own: BTreeSet::new() } }
         }
@@ -233,7 +236,13 @@ fn begin_deletion(world: &mut World) -> Step {
 fn advance(step: Step, world: &mut World, without: Without) -> Step {
     match step {
         Step::Idle => Step::Idle,
-        Step::Claim(swap, false) => if swap.send(world) { begin_upload(world) } else { Step::Claim(swap, true) },
+        Step::Claim(swap, false) => {
+            if swap.send(world) {
+                begin_upload(world)
+            } else {
+                Step::Claim(swap, true)
+            }
+        }
         Step::Claim(swap, true) => match swap.look(world) {
             Swapped::Again => Step::Claim(swap, false),
             Swapped::Done | Swapped::Lost => begin_upload(world),
@@ -265,7 +274,11 @@ fn advance(step: Step, world: &mut World, without: Without) -> Step {
         Step::Check { read, listed, upload } => check(world, read, &listed, upload, without),
         Step::List(read) => list(world, read, without),
         Step::Announce { swap, sent: false, list } => {
-            if swap.send(world) { Step::Grace(world.random.below(12)) } else { Step::Announce { swap, sent: true, list } }
+            if swap.send(world) {
+                Step::Grace(world.random.below(12))
+            } else {
+                Step::Announce { swap, sent: true, list }
+            }
         }
         Step::Announce { swap, sent: true, list } => match swap.look(world) {
             Swapped::Done => Step::Grace(world.random.below(12)),
@@ -297,7 +310,11 @@ fn advance(step: Step, world: &mut World, without: Without) -> Step {
             }
         },
         Step::Tombstone { swap, sent: false } => {
-            if swap.send(world) { Step::Erase { root: swap.new.root } } else { Step::Tombstone { swap, sent: true } }
+            if swap.send(world) {
+                Step::Erase { root: swap.new.root }
+            } else {
+                Step::Tombstone { swap, sent: true }
+            }
         }
         Step::Tombstone { swap, sent: true } => match swap.look(world) {
             Swapped::Done => Step::Erase { root: swap.new.root },
@@ -430,9 +447,9 @@ fn run(seed: u64, without: Without) -> (bool, u64) {
 }
 
 fn many(runs: u64, without: Without) -> (u64, u64) {
-    (1..=runs).map(|seed| run(seed, without)).fold((0, 0), |(broken, commits), (this, more)| {
-        (broken + u64::from(this), commits + more)
-    })
+    (1..=runs)
+        .map(|seed| run(seed, without))
+        .fold((0, 0), |(broken, commits), (this, more)| (broken + u64::from(this), commits + more))
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl Applied {
 /// Carries the plan out.
 pub fn apply(
     target: &Target,
-    state: State,
+    state: &State,
     plan: &Plan,
     stage: &Arc<Stage>,
     manifest: &Manifest,

@@ -149,7 +149,7 @@ impl Planner<'_> {
             }
             found.push(there);
         }
-        self.hash(to_hash)?;
+        self.hash(&to_hash)?;
         for (at, (entry, there)) in manifest.entries.iter().zip(found).enumerate() {
             self.compare_one(at, entry.path.as_str(), &entry.kind, there)?;
         }
@@ -212,7 +212,7 @@ impl Planner<'_> {
         Ok(match there {
             Found::File { .. } => {
                 if !self.digests.contains_key(path) {
-                    self.hash(vec![path.to_owned()])?;
+                    self.hash(&[path.to_owned()])?;
                 }
                 self.digests.get(path).is_some_and(|(digest, ..)| self.state.is_ours(path, &Ours::File(*digest)))
             }
@@ -284,7 +284,7 @@ impl Planner<'_> {
             }
             found.push(there);
         }
-        self.hash(to_hash)?;
+        self.hash(&to_hash)?;
         for (path, there) in paths.into_iter().zip(found) {
             let goes_anyway = self.obstacles.contains(path)
                 || path.match_indices('/').any(|(slash, _)| self.obstacles.contains(&path[..slash]));
@@ -319,7 +319,7 @@ impl Planner<'_> {
     }
 
     /// Finds the digests of files, on all cores where they must be read.
-    fn hash(&mut self, paths: Vec<String>) -> Result<(), CheckoutError> {
+    fn hash(&mut self, paths: &[String]) -> Result<(), CheckoutError> {
         let next = AtomicUsize::new(0);
         let results = Mutex::new(Vec::with_capacity(paths.len()));
         let (target, index) = (self.target, &self.state.index);

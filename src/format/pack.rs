@@ -171,7 +171,8 @@ pub struct Pack {
 impl PackBuilder {
     /// An empty one.
     pub fn new(id: Ulid) -> Self {
-        Self { id, bytes: BytesMut::new(), frames: Vec::new() }
+        // Growing would double what is held. Pages that are never written to cost nothing.
+        Self { id, bytes: BytesMut::with_capacity(CLOSE_AT + (9 << 20)), frames: Vec::new() }
     }
 
     /// Adds a frame; true when the pack should be closed now.

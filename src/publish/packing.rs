@@ -5,7 +5,7 @@
 //! closed pack is sent while the next one fills. The byte budget bounds all of it.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::stream::{self, StreamExt};
@@ -220,13 +220,13 @@ impl Packer<'_> {
                 }
                 // It changed: what was packed of it stays useful, most of it will be found again.
                 Ok(None) => {}
-                Err(error) => match error.into_error(&file.path) {
-                    Some(error) => return Err(error),
-                    None => {
-                        outcome.moved = Some(file.path);
-                        return Ok(());
+                Err(error) => {
+                    if let Some(error) = error.into_error(&file.path) {
+                        return Err(error);
                     }
-                },
+                    outcome.moved = Some(file.path);
+                    return Ok(());
+                }
             }
         }
         Err(PublishError::Restless { path: file.path })
@@ -234,7 +234,7 @@ impl Packer<'_> {
 }
 
 /// Cuts a file and hands its parts out. Nothing when it changed meanwhile.
-fn read_in_parts(path: &PathBuf, parts: &mpsc::Sender<Vec<u8>>) -> Result<Option<Hashed>, ReadFailure> {
+fn read_in_parts(path: &Path, parts: &mpsc::Sender<Vec<u8>>) -> Result<Option<Hashed>, ReadFailure> {
     let Some((file, before, began)) = scan::open_settled(path)? else { return Ok(None) };
     let mut hasher = blake3::Hasher::new();
     for part in chunking::cut(&file) {
@@ -278,13 +278,13 @@ fn build(root: &Path, group: Vec<Wanted>, claims: &Claims) -> Result<Built, Publ
     for file in group {
         let (content, hashed) = match scan::content(&root.join(&file.path)) {
             Ok(read) => read,
-            Err(error) => match error.into_error(&file.path) {
-                Some(error) => return Err(error),
-                None => {
-                    built.moved = Some(file.path);
-                    continue;
+            Err(error) => {
+                if let Some(error) = error.into_error(&file.path) {
+                    return Err(error);
                 }
-            },
+                built.moved = Some(file.path);
+                continue;
+            }
         };
         let new = !content.is_empty() && claims.claim(hashed.hash);
         if new {

@@ -29,10 +29,9 @@ pub struct Removed {
 /// `conditional_delete`: whether the store honours `If-Match` on DELETE. Elsewhere a small ref that says `deleted` stays,
 /// hidden, and the next upload of that name takes its place.
 pub async fn remove(store: &Store, name: &WorkspaceName, conditional_delete: bool) -> Result<Removed, PublishError> {
-    let mut found = match version::read_reference(store, name).await? {
-        // One that a killed deletion left behind is finished without a word; a claimed name is removed.
-        Some(read) => read,
-        None => return Err(version::missing(store, name).await.into()),
+    // One that a killed deletion left behind is finished without a word; a claimed name is removed.
+    let Some(mut found) = version::read_reference(store, name).await? else {
+        return Err(version::missing(store, name).await.into());
     };
     let versions = found.reference.rows.len();
     let root = found.reference.root;

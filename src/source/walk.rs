@@ -30,7 +30,7 @@ pub fn select(root: &Path, options: SourceOptions) -> Result<Selection, SourceEr
         return Err(SourceError::NotADirectory(root));
     }
     let mut walk = Walk::new(&root, options)?;
-    walk.folder(&root, "", Inherited::default())?;
+    walk.folder(&root, "", &Inherited::default())?;
     walk.folders_unknown_to_git()?;
     walk.finish()
 }
@@ -114,7 +114,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks one folder. `prefix` is its path below the root, empty or ending with `/`.
-    fn folder(&mut self, folder: &Path, prefix: &str, inherited: Inherited) -> Result<(), SourceError> {
+    fn folder(&mut self, folder: &Path, prefix: &str, inherited: &Inherited) -> Result<(), SourceError> {
         let listing = match list(folder) {
             // Gone since its parent was read: then it isn't there.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !prefix.is_empty() => return Ok(()),
@@ -133,11 +133,11 @@ impl<'a> Walk<'a> {
         for (name, kind) in listing {
             let path = folder.join(&name);
             let bytes = [prefix.as_bytes(), name.as_bytes()].concat();
-            match self.fate(&path, &bytes, kind, &inherited, composer)? {
+            match self.fate(&path, &bytes, kind, inherited, composer)? {
                 Fate::Unseen => {}
                 Fate::Goes => self.take(&path, bytes, kind)?,
                 Fate::Stays(rule) => self.leave_out(&bytes, kind, rule),
-                Fate::Descend(inherited) => self.folder(&path, &format!("{}/", utf8(bytes)?), inherited)?,
+                Fate::Descend(inherited) => self.folder(&path, &format!("{}/", utf8(bytes)?), &inherited)?,
                 Fate::AskGit => self.unknown_to_git.push((path, utf8(bytes)?)),
             }
         }
@@ -260,7 +260,7 @@ impl<'a> Walk<'a> {
                 if ignored.contains(&name) {
                     self.excluded.push(Excluded { path: format!("{name}/"), rule: Rule::Git });
                 } else {
-                    self.folder(&path, &format!("{name}/"), Inherited::default())?;
+                    self.folder(&path, &format!("{name}/"), &Inherited::default())?;
                 }
             }
         }
@@ -303,18 +303,18 @@ impl<'a> Walk<'a> {
 
     fn finish(mut self) -> Result<Selection, SourceError> {
         if self.entries.is_empty() {
-            return Err(SourceError::Empty { path: self.root.to_owned(), excluded: self.excluded.len() });
+            let rules: std::collections::BTreeSet<String> =
+                self.excluded.iter().map(|excluded| excluded.rule.to_string()).collect();
+            return Err(SourceError::Empty {
+                path: self.root.to_owned(),
+                excluded: self.excluded.len(),
+                rules: rules.into_iter().take(3).collect::<Vec<_>>().join("; "),
+            });
         }
         self.entries.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         self.excluded.sort_unstable_by(|one, other| one.path.cmp(&other.path));
-        let mut seen: HashMap<String, &str> = HashMap::with_capacity(self.entries.len());
-        let mut collisions = Vec::new();
-        for entry in &self.entries {
-            if let Some(other) = seen.insert(entry.path.as_str().to_lowercase(), entry.path.as_str()) {
-                collisions.push(format!("`{other}` and `{}` are one file where case does not count", entry.path));
-            }
-        }
-        self.warnings.append(&mut collisions);
+        let warning = collisions(&self.entries);
+        self.warnings.extend(warning);
         Ok(Selection {
             root: self.root.to_owned(),
             entries: self.entries,
@@ -322,6 +322,20 @@ impl<'a> Walk<'a> {
             warnings: self.warnings,
         })
     }
+}
+
+/// Names that are one where case does not count, as on most Macs.
+fn collisions(entries: &[SourceEntry]) -> Option<String> {
+    let mut seen: HashMap<String, &str> = HashMap::with_capacity(entries.len());
+    let mut pairs = Vec::new();
+    for entry in entries {
+        if let Some(other) = seen.insert(entry.path.as_str().to_lowercase(), entry.path.as_str()) {
+            pairs.push((other, entry.path.as_str()));
+        }
+    }
+    let (one, other) = pairs.first()?;
+    let more = if pairs.len() > 1 { format!(", and {} more pairs", pairs.len() - 1) } else { String::new() };
+    Some(format!("`{one}` and `{other}` are one file where case does not count{more}"))
 }
 
 fn list(folder: &Path) -> io::Result<Vec<(OsString, FileType)>> {

@@ -301,7 +301,7 @@ impl Body {
                 lines.nothing_follows()?;
                 return Ok(body);
             }
-            body.take(line, delta)?;
+            body.take(&line, delta)?;
             let most = body.packs.len().max(body.frames.len()).max(body.entries.len()).max(body.gone.len());
             if most > MAX_COUNT {
                 return Err(FormatError::OverLimit { what: "the number of entries", limit: MAX_COUNT as u64 });
@@ -309,7 +309,7 @@ impl Body {
         }
     }
 
-    fn take(&mut self, line: Line<'_>, delta: bool) -> Result<(), FormatError> {
+    fn take(&mut self, line: &Line<'_>, delta: bool) -> Result<(), FormatError> {
         if let (Some(id), Some(size)) = (line.pack, line.size) {
             self.packs.push(PackInfo { id, size });
         } else if let Some((pack, offset, length, raw)) = line.frame {
@@ -326,7 +326,7 @@ impl Body {
             }
             self.gone.push(path);
         } else {
-            let entry = self.entry(&line)?;
+            let entry = self.entry(line)?;
             if self.entries.last().is_some_and(|last| last.path >= entry.path) {
                 return Err(FormatError::damaged(format!("`{}` is out of order or there twice", entry.path)));
             }
