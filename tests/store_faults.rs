@@ -11,7 +11,8 @@ use std::net::TcpListener;
 use workspace::store::{Condition, Store, StoreError};
 
 /// A store whose every request gets the same answer, after which the connection is closed. None: no answer at all.
-async fn answering(answer: Option<String>) -> Store {
+async fn answering(answer: impl Into<Option<String>>) -> Store {
+    let answer = answer.into();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -27,16 +28,16 @@ async fn answering(answer: Option<String>) -> Store {
     Store::connect(&servers::s3(&endpoint, "key", "secret", "bucket")).await.unwrap()
 }
 
-fn error(status: &str, code: &str) -> Option<String> {
+fn error(status: &str, code: &str) -> String {
     let body = format!("<Error><Code>{code}</Code><Message>so it is</Message></Error>");
     let length = body.len();
-    Some(format!(
+    format!(
         "HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    ))
+    )
 }
 
 /// What a single-request write comes to, which must be one request.
-async fn written_once(answer: Option<String>) -> StoreError {
+async fn written_once(answer: impl Into<Option<String>>) -> StoreError {
     let store = answering(answer).await;
     let error = store.put_once("refs/app.json", "x".into(), Condition::Absent).await.unwrap_err();
     assert_eq!(store.counts().requests, 1, "{error:?}");
@@ -74,7 +75,7 @@ async fn other_writes_are_tried_again() {
 #[tokio::test]
 async fn a_body_that_breaks_off_is_asked_for_again_and_then_an_error() {
     let short = "HTTP/1.1 200 OK\r\nETag: \"x\"\r\nContent-Type: application/octet-stream\r\nContent-Length: 100\r\nConnection: close\r\n\r\n0123456789";
-    let store = answering(Some(short.to_owned())).await;
+    let store = answering(short.to_owned()).await;
     let error = store.get("key").await.unwrap_err();
     assert!(matches!(error, StoreError::Truncated { expected: 100, received: 10, .. }), "{error:?}");
     assert_eq!(store.counts().requests, 3);
