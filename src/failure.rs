@@ -266,6 +266,9 @@ fn of_store(error: &StoreError) -> (Exit, Option<&'static str>) {
             (Exit::Usage, Some("set S3_ACCESS_KEY and S3_SECRET_KEY in the same place as the endpoint"))
         }
         StoreError::ClockSkew { .. } => (Exit::Failure, Some("set this machine's clock")),
+        StoreError::Unreachable { reason, .. } if reason.contains("certificate") => {
+            (Exit::Unavailable, Some("set WORKSPACE_CA_BUNDLE to the authority that signed the server's certificate"))
+        }
         StoreError::Unreachable { .. } => {
             (Exit::Unavailable, Some("check S3_ENDPOINT and the network; `workspace status --settings` tries it"))
         }

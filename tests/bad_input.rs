@@ -180,6 +180,52 @@ fn a_failing_server() {
     fails(&at(&endpoint), 5, "the store asks for fewer requests (SlowDown)", "try again later");
 }
 
+/// A certificate authority, and a server's certificate signed by it, in a folder.
+fn certificates(folder: &std::path::Path) {
+    std::fs::write(folder.join("ext"), "basicConstraints=CA:FALSE\nsubjectAltName=IP:127.0.0.1\n").unwrap();
+    for arguments in [
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=authority",
+        "req -newkey rsa:2048 -nodes -keyout key.pem -out request.pem -subj /CN=server",
+        "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out server.pem",
+    ] {
+        let output = command("openssl").args(arguments.split(' ')).current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn a_certificate_nobody_knows() {
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path());
+    let port = free_port();
+    let mut server = command("openssl")
+        .args(["s_server", "-quiet", "-www", "-cert", "server.pem", "-key", "key.pem"])
+        .arg(format!("-accept=127.0.0.1:{port}"))
+        .current_dir(folder.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let endpoint = format!("https://127.0.0.1:{port}");
+    let error =
+        format!("can't reach the store at {endpoint}: no TLS connection, invalid peer certificate: UnknownIssuer");
+    fails(&at(&endpoint), 5, &error, "set WORKSPACE_CA_BUNDLE");
+    let authority = folder.path().join("ca.pem");
+    let mut settings = at(&endpoint);
+    settings.push(("WORKSPACE_CA_BUNDLE", authority.to_str().unwrap()));
+    // Its status page: the connection stands, and what answers isn't S3.
+    let error = format!("what answers at {endpoint} is not S3 (text/html)");
+    fails(&settings, 1, &error, "check S3_ENDPOINT");
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
 #[test]
 fn impossible_settings() {
     fails(&[("S3_BUCKET", "")], 2, "S3_BUCKET is set to nothing in the environment", "give it a value");
@@ -203,6 +249,16 @@ fn impossible_settings() {
         "can't use the certificates in `/nowhere.pem`: No such file or directory (os error 2)",
         "WORKSPACE_CA_BUNDLE",
     );
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.pem");
+    std::fs::write(&broken, "-----BEGIN CERTIFICATE-----\nYnJva2Vu\n-----END CERTIFICATE-----\n").unwrap();
+    let broken = broken.to_str().unwrap();
+    settings.pop();
+    settings.push(("WORKSPACE_CA_BUNDLE", broken));
+    let error = format!(
+        "can't use the certificates in `{broken}`: a certificate in it is broken (invalid peer certificate: BadEncoding)"
+    );
+    fails(&settings, 2, &error, "WORKSPACE_CA_BUNDLE");
     fails(
         &[
             ("S3_ENDPOINT", "http://127.0.0.1:1"),

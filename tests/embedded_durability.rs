@@ -74,7 +74,10 @@ async fn killed_during_puts(kills: u64) {
             }
         }
         let store = Store::connect(&settings).await.unwrap();
-        for (key, allowed) in &expected {
+        // What earlier rounds left is looked at once more at the end.
+        let of_this_kill = format!("{kill}/");
+        let everything = kill + 1 == kills;
+        for (key, allowed) in expected.iter().filter(|(key, _)| everything || key.starts_with(&of_this_kill)) {
             match store.get(key).await {
                 Ok(object) => assert!(allowed.contains(&object.body), "`{key}` is not what was acknowledged"),
                 // Only the first write of a key may have been the one that was cut off.
@@ -84,7 +87,6 @@ async fn killed_during_puts(kills: u64) {
                 ),
             }
         }
-        expected.clear();
         let listed = store.list("").await.unwrap();
         assert!(listed.len() >= 6, "{}", listed.len());
     }

@@ -94,6 +94,101 @@ fn aws() {
     assert_eq!(aws(&["s3", "ls"]), "");
 }
 
+/// Runs a tool that has to fail, and gives what it said.
+fn refused(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(!output.status.success(), "{command:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn slow_aws_api() {
+    let (data, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::workspace(data.path());
+    let words = |line: &str| {
+        let mut tool = server.tool("aws");
+        tool.arg("s3api").args(line.split(' ')).args(["--output", "text"]).current_dir(work.path());
+        tool
+    };
+    let api = |line: &str| run(&mut words(line)).trim().to_owned();
+    let fails = |line: &str, code: &str| {
+        let said = refused(&mut words(line));
+        assert!(said.contains(code), "{line}\n{said}");
+    };
+    std::fs::write(work.path().join("one"), "one").unwrap();
+    std::fs::write(work.path().join("two"), "two").unwrap();
+    std::fs::write(work.path().join("part"), vec![7; 5 * 1024 * 1024]).unwrap();
+    api("create-bucket --bucket tools");
+    for key in ["a/1", "a/2", "b", "c/1", "d"] {
+        api(&format!("put-object --bucket tools --key {key} --body one"));
+    }
+
+    // Both versions of the listing, in pages of one; the tool prints a line for each page.
+    let flat = |text: &str| text.split_whitespace().filter(|word| *word != "None").collect::<Vec<_>>().join(" ");
+    for operation in ["list-objects", "list-objects-v2"] {
+        let listing = format!("{operation} --bucket tools --delimiter / --page-size 1");
+        assert_eq!(flat(&api(&format!("{listing} --query Contents[].Key"))), "b d");
+        assert_eq!(flat(&api(&format!("{listing} --query CommonPrefixes[].Prefix"))), "a/ c/");
+        assert_eq!(api(&format!("{operation} --bucket tools --prefix a/ --query Contents[].Key")), "a/1\ta/2");
+    }
+
+    // Damaged content replaces nothing.
+    fails("put-object --bucket tools --key b --body two --content-md5 AAAAAAAAAAAAAAAAAAAAAA==", "BadDigest");
+    fails("put-object --bucket tools --key b --body two --checksum-crc32 AAAAAA==", "BadDigest");
+    assert_eq!(api("head-object --bucket tools --key b --query ETag"), "\"f97c5d29941bfb1b2fdab0874906ab82\"");
+
+    // Conditions on reading.
+    let etag = "f97c5d29941bfb1b2fdab0874906ab82";
+    fails(&format!("get-object --bucket tools --key b --if-none-match {etag} got"), "304");
+    fails("get-object --bucket tools --key b --if-match 00000000000000000000000000000000 got", "PreconditionFailed");
+    fails("get-object --bucket tools --key b --if-modified-since 2999-01-01 got", "304");
+    api(&format!("get-object --bucket tools --key b --if-match {etag} --range bytes=1-9 got"));
+    assert_eq!(std::fs::read(work.path().join("got")).unwrap(), b"ne");
+    fails("get-object --bucket tools --key b --range bytes=9-12 got", "InvalidRange");
+
+    // A multipart upload, step by step.
+    let id = api("create-multipart-upload --bucket tools --key large --content-type text/x-own --query UploadId");
+    assert_eq!(api("list-multipart-uploads --bucket tools --query Uploads[].Key"), "large");
+    let part = |number, body| {
+        api(&format!(
+            "upload-part --bucket tools --key large --upload-id {id} --part-number {number} --body {body} --query ETag"
+        ))
+    };
+    let (first, second) = (part(1, "part"), part(2, "one"));
+    assert_eq!(
+        api(&format!("list-parts --bucket tools --key large --upload-id {id} --query Parts[].Size")),
+        "5242880\t3"
+    );
+    let complete = |parts: &str, more: &str| {
+        format!(
+            "complete-multipart-upload --bucket tools --key large --upload-id {id}{more} --multipart-upload {parts}"
+        )
+    };
+    let parts = |one: &str, other: &str| {
+        format!("{{\"Parts\":[{{\"PartNumber\":1,\"ETag\":{one}}},{{\"PartNumber\":2,\"ETag\":{other}}}]}}")
+    };
+    fails(&complete(&parts(&second, &first), ""), "InvalidPart");
+    api("put-object --bucket tools --key large --body one");
+    fails(&complete(&parts(&first, &second), " --if-none-match *"), "PreconditionFailed");
+    api("delete-object --bucket tools --key large");
+    api(&complete(&parts(&first, &second), " --if-none-match *"));
+    let head = api("head-object --bucket tools --key large --query [ContentLength,ContentType]");
+    assert_eq!(head, "5242883\ttext/x-own");
+    assert_eq!(api("list-multipart-uploads --bucket tools --query Uploads"), "None");
+    let id = api("create-multipart-upload --bucket tools --key given-up --query UploadId");
+    api(&format!("abort-multipart-upload --bucket tools --key given-up --upload-id {id}"));
+    fails(&format!("abort-multipart-upload --bucket tools --key given-up --upload-id {id}"), "NoSuchUpload");
+
+    // Copies keep what describes the content, unless told otherwise.
+    api("copy-object --bucket tools --key copied --copy-source tools/large");
+    assert_eq!(api("head-object --bucket tools --key copied --query ContentType"), "text/x-own");
+    fails("delete-bucket --bucket tools", "BucketNotEmpty");
+    fails("create-bucket --bucket tools", "BucketAlreadyOwnedByYou");
+    assert_eq!(api("get-bucket-location --bucket tools"), "None");
+    fails("head-object --bucket tools --key missing", "404");
+    fails("get-object --bucket missing --key missing got", "NoSuchBucket");
+}
+
 #[test]
 fn s5cmd() {
     let (data, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

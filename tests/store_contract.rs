@@ -144,7 +144,7 @@ async fn seaweedfs() {
 }
 
 #[tokio::test]
-async fn slow_seaweedfs_increments() {
+async fn seaweedfs_increments() {
     let server = Server::seaweedfs();
     let store = fresh(&server.settings("races")).await;
     race_of_increments(&[store], 8, 50).await;

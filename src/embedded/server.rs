@@ -174,8 +174,17 @@ async fn accept(listener: TcpListener, service: S3Service, room: Arc<Semaphore>,
 }
 
 async fn answer(service: &S3Service, request: s3s::HttpRequest) -> s3s::HttpResponse {
+    let expects = request.headers().contains_key(http::header::EXPECT);
+    let empty = request.headers().get(http::header::CONTENT_LENGTH).is_some_and(|length| length == "0");
     match service.call(request).await {
-        Ok(response) => response,
+        Ok(mut response) => {
+            // The AWS tools for Python, answered without the `100 Continue` they asked for, misread the next response
+            // on the same connection.
+            if expects && (empty || !response.status().is_success()) {
+                response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+            }
+            response
+        }
         Err(error) => {
             tracing::warn!(?error, "a request was not answered");
             let mut response = s3s::HttpResponse::new(s3s::Body::empty());

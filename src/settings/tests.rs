@@ -201,6 +201,9 @@ fn the_example_file_has_every_setting_and_no_other() {
         if name.starts_with("S3_") || name.starts_with("STORAGE_") {
             assert!(VARIABLES.contains(&name), "{name}");
         }
+        if name.starts_with("WORKSPACE_") {
+            assert!(example.contains(name), "{name} is not described");
+        }
     }
     // As it stands, the file changes nothing.
     assert!(EnvFile::parse(Path::new(".env"), example).unwrap().values.is_empty());

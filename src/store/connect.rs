@@ -116,15 +116,25 @@ fn limited(builder: Builder, limits: &Limits) -> Builder {
         .stalled_stream_protection(StalledStreamProtectionConfig::enabled().grace_period(limits.stall).build())
 }
 
+/// The SDK panics at what it can't read.
+fn check_certificates(pem: &[u8]) -> Result<(), String> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|_| "it is not PEM throughout".to_owned())?;
+        roots.add(certificate).map_err(|error| format!("a certificate in it is broken ({error})"))?;
+    }
+    if roots.is_empty() { Err("it has no PEM certificate".to_owned()) } else { Ok(()) }
+}
+
 fn http_client(ca_bundle: Option<&Path>, tls: bool) -> Result<SharedHttpClient, StoreError> {
     // Reading the system's certificates takes longer than a request to a server nearby: only where TLS is spoken.
     let mut trust = TrustStore::empty().with_native_roots(tls);
     if let Some(path) = ca_bundle {
         let failed = |reason: String| StoreError::CaBundle { path: path.to_owned(), reason };
         let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-        if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
-            return Err(failed("it has no PEM certificate".to_owned()));
-        }
+        check_certificates(&pem).map_err(failed)?;
         trust.add_pem_certificate(pem);
     }
     let context = TlsContext::builder()

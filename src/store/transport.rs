@@ -190,6 +190,9 @@ impl http_body::Body for CountedBody {
     }
 }
 
+/// A body up to this size is copied into the request whole: some operations want theirs in one piece.
+const SMALL: usize = 64 * 1024;
+
 /// The embedded service as a transport.
 #[derive(Debug, Clone)]
 pub(super) struct InProcess(pub(super) S3Service);
@@ -213,8 +216,9 @@ impl HttpConnector for InProcess {
                 request.headers_mut().insert(http::header::HOST, host);
             }
             let request = request.map(|body| match body.bytes() {
-                Some(bytes) => s3s::Body::from(Bytes::copy_from_slice(bytes)),
-                None => s3s::Body::http_body(body),
+                Some(bytes) if bytes.len() <= SMALL => s3s::Body::from(Bytes::copy_from_slice(bytes)),
+                // Passed on without a copy.
+                _ => s3s::Body::http_body(body),
             });
             let response = service.call(request).await.map_err(|error| ConnectorError::io(Box::from(error)))?;
             HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
