@@ -40,6 +40,11 @@ impl Budget {
     }
 }
 
+/// How many threads read, hash and compress at once.
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).min(16)
+}
+
 impl Taken {
     /// Nothing.
     pub fn nothing() -> Self {

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
@@ -47,12 +48,18 @@ struct Remembered {
     hash: Hash,
 }
 
+/// The time of day, nanoseconds since 1970.
+pub fn nanoseconds_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
 impl Index {
     /// The digest of a file that looks as it did when it was hashed.
     pub fn find(&self, path: &str, stat: &Stat) -> Option<Hash> {
         let known = self.files.get(path)?;
-        let unchanged =
-            Stat { executable: stat.executable, ..known.stat } == *stat && stat.mtime.max(stat.ctime) + AT_REST <= known.hashed;
+        let unchanged = Stat { executable: stat.executable, ..known.stat } == *stat
+            && stat.mtime.max(stat.ctime) + AT_REST <= known.hashed;
         unchanged.then_some(known.hash)
     }
 

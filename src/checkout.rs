@@ -188,7 +188,11 @@ impl Fetcher<'_> {
     ) -> Result<CheckoutReport, CheckoutError> {
         let before = self.store.counts();
         let mut outcome = self.attempt(selector, target, options).await;
-        if let Err(CheckoutError::Store(StoreError::NotFound { .. }) | CheckoutError::Version(VersionError::Store(StoreError::NotFound { .. }))) = &outcome {
+        if let Err(
+            CheckoutError::Store(StoreError::NotFound { .. })
+            | CheckoutError::Version(VersionError::Store(StoreError::NotFound { .. })),
+        ) = &outcome
+        {
             // A collection removed what the ref that we read still needed: the ref of now needs something else.
             outcome = self.attempt(selector, target, options).await;
         }

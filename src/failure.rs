@@ -2,17 +2,17 @@
 
 use std::process::ExitCode;
 
-use crate::embedded::EmbeddedError;
 use crate::checkout::CheckoutError;
+use crate::embedded::EmbeddedError;
 use crate::format::FormatError;
 use crate::names::NameError;
-use crate::publish::PublishError;
-use crate::source::SourceError;
-use crate::version::VersionError;
 use crate::output::Output;
+use crate::publish::PublishError;
 use crate::settings::SettingsError;
+use crate::source::SourceError;
 use crate::store::StoreError;
 use crate::store::bucket::BucketError;
+use crate::version::VersionError;
 
 /// How `workspace` ends. Part of the interface: scripts rely on these numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +128,8 @@ fn of_version(error: &VersionError) -> Option<(Exit, String)> {
         }
         VersionError::Object { what: "ref", .. } => (
             Exit::Failure,
-            "restore the object from a backup or an older version of it; the workspace's data is not touched".to_owned(),
+            "restore the object from a backup or an older version of it; the workspace's data is not touched"
+                .to_owned(),
         ),
         VersionError::Object { .. } => (
             Exit::Failure,
@@ -142,7 +143,9 @@ fn of_source(error: &SourceError) -> Option<(Exit, String)> {
         SourceError::NoSuchDirectory(_) | SourceError::NotADirectory(_) => {
             (Exit::Usage, "`workspace upload NAME DIR` takes a folder".to_owned())
         }
-        SourceError::Empty { .. } => (Exit::Failure, "`workspace upload NAME DIR --dry-run` shows which rule decides".to_owned()),
+        SourceError::Empty { .. } => {
+            (Exit::Failure, "`workspace upload NAME DIR --dry-run` shows which rule decides".to_owned())
+        }
         SourceError::Unreadable { .. } => {
             (Exit::Failure, "make it readable, or exclude it in .workspaceignore; nothing was published".to_owned())
         }
@@ -166,14 +169,19 @@ fn of_publication(error: &PublishError) -> Option<(Exit, String)> {
         }
         PublishError::DeletedMeanwhile { .. } => (Exit::Conflict, "upload again to make it anew".to_owned()),
         PublishError::Contended { .. } => (Exit::Conflict, "try again".to_owned()),
-        PublishError::TagsFull { .. } => (Exit::Conflict, "upload without `--tag`, or reuse a tag: tags move".to_owned()),
+        PublishError::TagsFull { .. } => {
+            (Exit::Conflict, "upload without `--tag`, or reuse a tag: tags move".to_owned())
+        }
         _ => return None,
     })
 }
 
 fn of_checkout(error: &CheckoutError) -> Option<(Exit, String)> {
     if error.is_full() {
-        return Some((Exit::Failure, "make room, then the same command again; what was there before is untouched".to_owned()));
+        return Some((
+            Exit::Failure,
+            "make room, then the same command again; what was there before is untouched".to_owned(),
+        ));
     }
     Some(match error {
         CheckoutError::Foreign { .. } => {
@@ -184,15 +192,17 @@ fn of_checkout(error: &CheckoutError) -> Option<(Exit, String)> {
         }
         CheckoutError::Busy(_) => (Exit::Conflict, "wait for it to end".to_owned()),
         CheckoutError::BadTarget { .. } => (Exit::Usage, "name another folder".to_owned()),
-        CheckoutError::Damaged { .. } => {
-            (Exit::Failure, "restore the pack from a backup; or `workspace delete` and upload a good copy anew".to_owned())
-        }
+        CheckoutError::Damaged { .. } => (
+            Exit::Failure,
+            "restore the pack from a backup; or `workspace delete` and upload a good copy anew".to_owned(),
+        ),
         CheckoutError::State { source: FormatError::Newer { .. }, .. } => {
             (Exit::Failure, "install a newer version of workspace".to_owned())
         }
-        CheckoutError::State { .. } => {
-            (Exit::Failure, "remove the file; then files in the folder count as foreign unless they are right".to_owned())
-        }
+        CheckoutError::State { .. } => (
+            Exit::Failure,
+            "remove the file; then files in the folder count as foreign unless they are right".to_owned(),
+        ),
         CheckoutError::Io { .. } => (Exit::Failure, "the same command goes on where it stopped".to_owned()),
         CheckoutError::Version(_) | CheckoutError::Store(_) | CheckoutError::NoRoom { .. } | CheckoutError::Task(_) => {
             return None;
@@ -259,9 +269,10 @@ fn of_store(error: &StoreError) -> (Exit, Option<&'static str>) {
         StoreError::Unreachable { .. } => {
             (Exit::Unavailable, Some("check S3_ENDPOINT and the network; `workspace status --settings` tries it"))
         }
-        StoreError::Timeout { .. } | StoreError::Throttled { .. } | StoreError::Truncated { .. } => {
-            (Exit::Unavailable, Some("try again later"))
-        }
+        StoreError::Timeout { .. }
+        | StoreError::Interrupted { .. }
+        | StoreError::Throttled { .. }
+        | StoreError::Truncated { .. } => (Exit::Unavailable, Some("try again later")),
         StoreError::NotS3 { .. } => {
             (Exit::Failure, Some("check S3_ENDPOINT: it may name a console or a proxy instead of the S3 port"))
         }

@@ -94,7 +94,9 @@ impl Output {
     /// A reader that has gone away (`| head`) ends the process quietly with 0, as `cat` users expect.
     pub fn data(&self, line: &str) {
         let mut stdout = io::stdout().lock();
-        if writeln!(stdout, "{line}").and_then(|()| stdout.flush()).is_err() {
+        // One write, so that several lines given at once come whole or not at all.
+        let text = format!("{line}\n");
+        if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
             std::process::exit(0);
         }
     }
@@ -152,8 +154,14 @@ impl Output {
         let _ = io::stderr().lock().write_all(bytes);
     }
 
-    /// The next thing to try.
+    /// The next thing to try, after something that went well: silenced by `-q`.
     pub fn hint(&self, text: &str) {
+        if !self.options.quiet {
+            self.hint_line(text);
+        }
+    }
+
+    fn hint_line(&self, text: &str) {
         self.line(&format!("{} {text}", self.paint("hint:", "36;1")));
     }
 
@@ -169,7 +177,7 @@ impl Output {
             last = text;
         }
         for hint in hints {
-            self.hint(hint);
+            self.hint_line(hint);
         }
     }
 

@@ -28,7 +28,6 @@ use crate::version::VersionError;
 
 pub use attempt::{Publisher, preview};
 pub use remove::{Removed, remove};
-pub use scan::{nanoseconds_now, threads};
 pub use writable::{open_for_writing, open_known};
 
 /// What shall be published, and under which conditions.

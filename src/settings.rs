@@ -190,7 +190,7 @@ pub fn resolve(
     };
     let on_aws = matches!(&backend, Backend::S3(s3) if s3.endpoint.is_none());
     let bucket = match &group.bucket {
-        Some(value) => value.text.clone(),
+        Some(value) => bucket_name(value)?,
         None if on_aws => return Err(SettingsError::NoBucket),
         None => DEFAULT_BUCKET.to_owned(),
     };
@@ -277,6 +277,20 @@ fn keys(group: &sources::Group, report: &mut Report) -> Result<Option<Keys>, Set
             Err(SettingsError::HalfKeys { set: S3_SECRET_KEY, missing: S3_ACCESS_KEY, place: key.source.to_string() })
         }
     }
+}
+
+/// A name that some server takes: AWS refuses capitals and `_`, others know them.
+fn bucket_name(value: &Value) -> Result<String, SettingsError> {
+    let text = &value.text;
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+    if plain && (3..=63).contains(&text.len()) {
+        return Ok(text.clone());
+    }
+    Err(SettingsError::Invalid {
+        name: value.name(S3_BUCKET),
+        place: value.source.to_string(),
+        reason: format!("`{text}` is no name for a bucket: 3 to 63 of a-z, 0-9, `.` and `-`"),
+    })
 }
 
 /// A URL of scheme, host and perhaps port. Returned without a final slash.

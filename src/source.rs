@@ -181,8 +181,7 @@ impl Stat {
     /// From the answer of the system call.
     #[expect(clippy::useless_conversion, clippy::unnecessary_cast, reason = "the fields' types differ between systems")]
     pub fn of_raw(stat: &rustix::fs::Stat) -> Self {
-        let nanoseconds =
-            |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
         Self {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             mtime: nanoseconds(stat.st_mtime as i64, stat.st_mtime_nsec as i64),

@@ -22,14 +22,14 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
-use crate::settings::{Backend, StoreSettings};
+use crate::settings::{Backend, S3Settings, StoreSettings};
 
 pub use error::StoreError;
 use error::{Request, short};
 use transport::Counters;
 pub use transport::RequestCounts;
 
-/// Keys in one DeleteObjects, as S3 has it.
+/// Keys in one `DeleteObjects`, as S3 has it.
 const DELETE_BATCH: usize = 1000;
 /// A listing that goes on for longer than this many pages of a thousand keys is not one of ours.
 const MAX_PAGES: usize = 100_000;
@@ -129,13 +129,13 @@ impl Store {
                 let location = format!("the store on this machine ({})", directory.display());
                 (location.clone(), location, true)
             }
-            Backend::S3(s3) => match &s3.endpoint {
-                Some(endpoint) => (endpoint.clone(), format!("s3://{bucket} at {endpoint}"), true),
-                None => {
-                    let region = region.as_deref().unwrap_or("no region");
-                    (format!("AWS ({region})"), format!("s3://{bucket} (AWS, {region})"), false)
-                }
-            },
+            Backend::S3(S3Settings { endpoint: Some(endpoint), .. }) => {
+                (endpoint.clone(), format!("s3://{bucket} at {endpoint}"), true)
+            }
+            Backend::S3(_) => {
+                let region = region.as_deref().unwrap_or("no region");
+                (format!("AWS ({region})"), format!("s3://{bucket} (AWS, {region})"), false)
+            }
         };
         let shared = Shared { client, bucket, endpoint, location, region, custom, counters };
         Ok(Self { shared: Arc::new(shared) })
@@ -304,9 +304,8 @@ impl Store {
             .send()
             .await;
         match sent.map_err(|error| request.explain(&error)) {
-            Ok(_) => Ok(()),
             Err(StoreError::NotFound { key }) if condition != Condition::None => Err(StoreError::Precondition { key }),
-            Err(StoreError::NotFound { .. }) => Ok(()),
+            Ok(_) | Err(StoreError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -108,7 +108,11 @@ pub fn select<'a>(reference: &'a Reference, selector: &Selector) -> Result<&'a R
             Version::Number(number) if *number < reference.current => format!("it is no longer kept; {numbers}"),
             Version::Tag(_) => {
                 let tags: Vec<&str> = reference.rows.iter().flat_map(|row| &row.tags).map(|tag| tag.as_str()).collect();
-                if tags.is_empty() { "no version has a tag".to_owned() } else { format!("the tags are {}", tags.join(", ")) }
+                if tags.is_empty() {
+                    "no version has a tag".to_owned()
+                } else {
+                    format!("the tags are {}", tags.join(", "))
+                }
             }
             _ => numbers,
         };

@@ -76,7 +76,7 @@ pub fn apply(
     for &at in &plan.directories {
         applying.make_folders(manifest.entries[at].path.as_str())?;
     }
-    applying.delete(&plan.delete)?;
+    applying.delete(&plan.delete, manifest)?;
     let mut applied = applying.applied;
     applied.kept = plan.kept + plan.chmod.len() as u64;
     applied.left.clone_from(&plan.left);
@@ -140,9 +140,10 @@ impl Applying<'_> {
             let path = entry.path.as_str();
             let (parent, last) = self.parent(path)?;
             rustix::fs::renameat(&stage_folder, name, parent, last).map_err(target.error("replace", path))?;
-            let stat = rustix::fs::statat(parent, last, AtFlags::SYMLINK_NOFOLLOW).map_err(target.error("look at", path))?;
+            let stat =
+                rustix::fs::statat(parent, last, AtFlags::SYMLINK_NOFOLLOW).map_err(target.error("look at", path))?;
             if let Kind::File { hash, .. } = &entry.kind {
-                self.index.insert(path, Stat::of_raw(&stat), crate::publish::nanoseconds_now(), *hash);
+                self.index.insert(path, Stat::of_raw(&stat), crate::cache::nanoseconds_now(), *hash);
             }
             self.applied.written += 1;
             self.applied.written_bytes += entry.size();
@@ -207,13 +208,15 @@ impl Applying<'_> {
     }
 
     /// Removes what is no longer wanted, then the folders that this left empty.
-    fn delete(&mut self, paths: &[String]) -> Result<(), CheckoutError> {
+    fn delete(&mut self, paths: &[String], manifest: &Manifest) -> Result<(), CheckoutError> {
         let target = self.target;
         let mut folders = BTreeSet::new();
         for path in paths {
+            folders.extend(path.match_indices('/').map(|(slash, _)| path[..slash].to_owned()));
             let (parent, name) = match target.parent(path) {
                 Ok(parent) => parent,
-                Err(Errno::NOENT) => continue,
+                // Gone with its folder, in whose place something else may stand.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => continue,
                 Err(error) => return Err(target.error("remove", path)(error)),
             };
             match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
@@ -225,10 +228,13 @@ impl Applying<'_> {
                 }
                 Err(error) => return Err(target.error("remove", path)(error)),
             }
-            folders.extend(path.match_indices('/').map(|(slash, _)| path[..slash].to_owned()));
         }
         // Deepest first: a folder sorts before what is in it.
         for folder in folders.iter().rev() {
+            // The version may want the folder, and nothing in it.
+            if manifest.entry(folder).is_some() {
+                continue;
+            }
             if let Ok((parent, name)) = target.parent(folder) {
                 // Not empty: somebody else's, or still needed.
                 let _ = rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR);

@@ -13,7 +13,8 @@ use rustix::io::Errno;
 use super::state::{Ours, State};
 use super::target::{Found, Target, look_at};
 use super::{CheckoutError, CheckoutOptions};
-use crate::cache::Index;
+use crate::budget::threads;
+use crate::cache::{Index, nanoseconds_now};
 use crate::format::tree::STATE_DIRECTORY;
 use crate::format::{Hash, Kind, Manifest};
 use crate::output::escape;
@@ -79,7 +80,8 @@ pub fn plan(
         obstacles: HashSet::new(),
         parent: None,
     };
-    let fresh = target.list("").map_err(target.error("read", ""))?.iter().all(|(name, _)| name == STATE_DIRECTORY.as_bytes());
+    let fresh =
+        target.list("").map_err(target.error("read", ""))?.iter().all(|(name, _)| name == STATE_DIRECTORY.as_bytes());
     if fresh {
         planner.everything();
     } else {
@@ -95,7 +97,8 @@ struct Planner<'a> {
     state: &'a State,
     options: CheckoutOptions,
     plan: Plan,
-    digests: HashMap<String, (Hash, Stat)>,
+    /// Digest, what the file looked like, and when reading it began.
+    digests: HashMap<String, (Hash, Stat, i64)>,
     obstacles: HashSet<String>,
     /// The folder that was opened last: entries are sorted, so it is mostly the next one's, too.
     parent: Option<(String, Result<OwnedFd, Errno>)>,
@@ -176,10 +179,10 @@ impl Planner<'_> {
                 }
             }
             (Kind::File { hash, executable, .. }, Found::File { executable: is, .. }) => {
-                if let Some((digest, stat)) = self.digests.get(path)
+                if let Some((digest, stat, began)) = self.digests.get(path)
                     && digest == hash
                 {
-                    self.plan.index.insert(path, *stat, crate::publish::nanoseconds_now(), *digest);
+                    self.plan.index.insert(path, *stat, *began, *digest);
                     if is == *executable {
                         self.plan.kept += 1;
                     } else {
@@ -211,7 +214,7 @@ impl Planner<'_> {
                 if !self.digests.contains_key(path) {
                     self.hash(vec![path.to_owned()])?;
                 }
-                self.digests.get(path).is_some_and(|(digest, _)| self.state.is_ours(path, &Ours::File(*digest)))
+                self.digests.get(path).is_some_and(|(digest, ..)| self.state.is_ours(path, &Ours::File(*digest)))
             }
             Found::Link => {
                 let text = self.target.read_link(path).map_err(self.target.error("read", path))?;
@@ -285,6 +288,11 @@ impl Planner<'_> {
         for (path, there) in paths.into_iter().zip(found) {
             let goes_anyway = self.obstacles.contains(path)
                 || path.match_indices('/').any(|(slash, _)| self.obstacles.contains(&path[..slash]));
+            if there == Found::Nothing && self.options.delete {
+                // Its folders may be left over from a checkout that was killed between them.
+                self.plan.delete.push(path.to_owned());
+                continue;
+            }
             if goes_anyway || matches!(there, Found::Nothing | Found::Obstructed) {
                 continue;
             }
@@ -296,8 +304,8 @@ impl Planner<'_> {
                 self.plan.delete.push(path.to_owned());
             } else if there != Found::Directory {
                 self.plan.left.push(path.to_owned());
-                if let Some((digest, stat)) = self.digests.get(path) {
-                    self.plan.index.insert(path, *stat, crate::publish::nanoseconds_now(), *digest);
+                if let Some((digest, stat, began)) = self.digests.get(path) {
+                    self.plan.index.insert(path, *stat, *began, *digest);
                 }
             }
         }
@@ -322,7 +330,7 @@ impl Planner<'_> {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 1..crate::publish::threads().min(paths.len()) {
+            for _ in 1..threads().min(paths.len()) {
                 scope.spawn(work);
             }
             work();
@@ -334,16 +342,17 @@ impl Planner<'_> {
     }
 }
 
-fn digest(target: &Target, index: &Index, path: &str) -> Result<(Hash, Stat), CheckoutError> {
+fn digest(target: &Target, index: &Index, path: &str) -> Result<(Hash, Stat, i64), CheckoutError> {
     let mut file = target.open_file(path).map_err(target.error("read", path))?;
     let shown = target.shown(path);
     let io = |error| CheckoutError::io("read", &shown)(error);
     let stat = Stat::of(&file.metadata().map_err(io)?);
+    let began = nanoseconds_now();
     if let Some(hash) = index.find(path, &stat) {
-        return Ok((hash, stat));
+        return Ok((hash, stat, began));
     }
     let hash = digest_of(&mut file).map_err(CheckoutError::io("read", Path::new(&shown)))?;
-    Ok((hash, stat))
+    Ok((hash, stat, began))
 }
 
 /// The digest of what a reader yields.

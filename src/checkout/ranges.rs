@@ -41,9 +41,7 @@ pub fn ranges(manifest: &Manifest, wanted: &BTreeSet<u32>) -> Vec<FrameRange> {
             let frame = manifest.frames[number as usize];
             let end = frame.offset + u64::from(frame.length);
             match &mut open {
-                Some(range)
-                    if frame.offset.saturating_sub(range.end) <= gap && frame.offset - range.start < SPLIT =>
-                {
+                Some(range) if frame.offset.saturating_sub(range.end) <= gap && frame.offset - range.start < SPLIT => {
                     range.end = range.end.max(end);
                     range.frames.push(number);
                 }

@@ -142,7 +142,9 @@ impl Stage {
     pub fn make_empty_files(&self, manifest: &Manifest) -> Result<(), CheckoutError> {
         for staged in &self.files {
             let entry = &manifest.entries[staged.entry];
-            if matches!(&entry.kind, Kind::File { content: Content::Empty, .. }) && !staged.ready.load(Ordering::Relaxed) {
+            if matches!(&entry.kind, Kind::File { content: Content::Empty, .. })
+                && !staged.ready.load(Ordering::Relaxed)
+            {
                 self.write_whole(entry, &staged.name, b"")?;
                 staged.ready.store(true, Ordering::Relaxed);
             }
@@ -216,7 +218,11 @@ impl Stage {
 
     fn dress(&self, entry: &Entry, name: &str) -> Result<(), CheckoutError> {
         let path = self.folder.join(name);
-        OpenOptions::new().write(true).open(&path).and_then(|file| dress(&file, entry)).map_err(CheckoutError::io("write", &path))
+        OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .and_then(|file| dress(&file, entry))
+            .map_err(CheckoutError::io("write", &path))
     }
 
     /// Whether everything lies there, verified.

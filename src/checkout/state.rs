@@ -124,8 +124,8 @@ impl State {
         let path = target.state_path(TREE);
         let write = || -> io::Result<()> {
             let format = u8::try_from(FORMAT).unwrap_or(u8::MAX);
-            let bytes =
-                postcard::to_extend(&Tree { ours, index }, vec![format]).map_err(|error| io::Error::other(error.to_string()))?;
+            let bytes = postcard::to_extend(&Tree { ours, index }, vec![format])
+                .map_err(|error| io::Error::other(error.to_string()))?;
             let mut file = tempfile::NamedTempFile::new_in(target.state_path(""))?;
             file.write_all(&bytes)?;
             file.as_file().sync_all()?;

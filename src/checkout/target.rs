@@ -53,7 +53,10 @@ impl Target {
     pub fn open(path: &Path) -> Result<Self, CheckoutError> {
         if let Err(error) = fs::create_dir_all(path) {
             if error.kind() == io::ErrorKind::AlreadyExists || error.kind() == io::ErrorKind::NotADirectory {
-                return Err(CheckoutError::BadTarget { path: path.to_owned(), reason: "it is not a folder".to_owned() });
+                return Err(CheckoutError::BadTarget {
+                    path: path.to_owned(),
+                    reason: "it is not a folder".to_owned(),
+                });
             }
             return Err(CheckoutError::io("create", path)(error));
         }
@@ -66,7 +69,10 @@ impl Target {
             Err(error) => return Err(CheckoutError::io("create", &state_path)(error.into())),
         }
         let state = rustix::fs::openat(&root, STATE_DIRECTORY, DIRECTORY, Mode::empty()).map_err(|_| {
-            CheckoutError::BadTarget { path: path.clone(), reason: "its `.workspace` is not a folder of ours".to_owned() }
+            CheckoutError::BadTarget {
+                path: path.clone(),
+                reason: "its `.workspace` is not a folder of ours".to_owned(),
+            }
         })?;
         match rustix::fs::flock(&state, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -165,10 +171,9 @@ pub fn look_at(folder: impl AsFd, name: impl rustix::path::Arg) -> Result<Found,
         Err(error) => return Err(error),
     };
     Ok(match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Found::File {
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            executable: stat.st_mode & 0o100 != 0,
-        },
+        FileType::RegularFile => {
+            Found::File { size: u64::try_from(stat.st_size).unwrap_or(0), executable: stat.st_mode & 0o100 != 0 }
+        }
         FileType::Directory => Found::Directory,
         FileType::Symlink => Found::Link,
         _ => Found::Special,

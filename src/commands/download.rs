@@ -75,8 +75,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let folder = args.folder.unwrap_or_else(|| PathBuf::from(selector.name.as_str()));
     let (settings, store) = context.store(Purpose::Interactive).await?;
     let cache = Cache::at(settings.cache_directory);
-    let fetcher =
-        Fetcher { store: &store, cache: &cache, budget: &Budget::default(), observer: output.observer() };
+    let fetcher = Fetcher { store: &store, cache: &cache, budget: &Budget::default(), observer: output.observer() };
     let options =
         CheckoutOptions { delete: args.delete, force: args.force, allow_external_links: args.allow_external_links };
     let work = fetcher.checkout(&selector, &folder, options);
@@ -108,7 +107,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     if let Some(first) = report.left.first() {
         let advice = if args.delete { "they were edited; `--force` removes them" } else { "`--delete` removes them" };
         let more = if report.left.len() > 1 { format!(" and {} more", report.left.len() - 1) } else { String::new() };
-        output.note(&format!("Left in place, though the version no longer has them: {}{more}; {advice}", escape(first)));
+        output
+            .note(&format!("Left in place, though the version no longer has them: {}{more}; {advice}", escape(first)));
     }
     output.note(&format!(
         "Downloaded {}@{} ({} files, {}) into {} in {seconds:.1}s: {} written, {} kept, {} removed, {} received from {}",

@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use crate::cli::Context;
 use crate::failure::Exit;
 
@@ -10,10 +12,12 @@ use crate::failure::Exit;
 ///
 /// While `committing` is set, the outcome is waited for: what was sent may already be in force.
 pub async fn unless<T>(context: &Context, committing: &AtomicBool, work: impl Future<Output = T>) -> Option<T> {
+    // Before the work begins, so that no signal ends the process without a word.
+    let mut signals = Signals::listen();
     let mut work = std::pin::pin!(work);
     tokio::select! {
         outcome = &mut work => return Some(outcome),
-        () = signal() => {}
+        () = signals.next() => {}
     }
     if !committing.load(Ordering::SeqCst) {
         context.output.note("Stopping");
@@ -22,18 +26,27 @@ pub async fn unless<T>(context: &Context, committing: &AtomicBool, work: impl Fu
     context.output.note("Stopping, once it is known whether the last step took effect; Ctrl-C again ends at once");
     tokio::select! {
         outcome = &mut work => Some(outcome),
-        () = signal() => std::process::exit(i32::from(Exit::Interrupted as u8)),
+        () = signals.next() => std::process::exit(i32::from(Exit::Interrupted as u8)),
     }
 }
 
-/// SIGINT or SIGTERM. Where neither can be listened to, never.
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// SIGINT and SIGTERM, as far as they can be listened to.
+struct Signals(Vec<Signal>);
+
+impl Signals {
+    fn listen() -> Self {
+        Self(
+            [SignalKind::interrupt(), SignalKind::terminate()]
+                .into_iter()
+                .filter_map(|kind| signal(kind).ok())
+                .collect(),
+        )
+    }
+
+    async fn next(&mut self) {
+        if self.0.is_empty() {
+            return std::future::pending().await;
+        }
+        futures::future::select_all(self.0.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
     }
 }

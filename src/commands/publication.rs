@@ -169,7 +169,9 @@ fn say(context: &Context, report: &publish::Report, location: &str, seconds: f64
             if report.runnable {
                 output.hint(&format!("`workspace compose {name} -o {name}.yml` to run it"));
             } else {
-                output.hint("nothing in it says how to start it: it is stored, not run (see `workspace.yaml` in the README)");
+                output.hint(
+                    "nothing in it says how to start it: it is stored, not run (see `workspace.yaml` in the README)",
+                );
             }
         }
         Outcome::Unchanged => output.note(&format!(
@@ -178,7 +180,9 @@ fn say(context: &Context, report: &publish::Report, location: &str, seconds: f64
             size(report.bytes)
         )),
         Outcome::Superseded => {
-            output.note(&format!("superseded: {name}@{number} in {location} comes from a later commit; nothing was published"));
+            output.note(&format!(
+                "superseded: {name}@{number} in {location} comes from a later commit; nothing was published"
+            ));
         }
     }
     output.detail(&format!(

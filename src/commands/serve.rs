@@ -14,7 +14,7 @@ use crate::settings::Served;
 /// Serve the store on this machine over the S3 protocol
 ///
 /// Listens on 127.0.0.1 and, on Linux, on the address of Docker's bridge, so that containers reach it. Every request
-/// must be signed: with S3_ACCESS_KEY and S3_SECRET_KEY if they are set, else with keys that are made up and kept.
+/// must be signed: with `S3_ACCESS_KEY` and `S3_SECRET_KEY` if they are set, else with keys that are made up and kept.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Address to listen on, such as `127.0.0.1:9900`; may be given more than once
@@ -38,21 +38,25 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
 
     let output = &context.output;
     output.note(&format!("Serving the store on this machine ({})", directory.display()));
-    for (position, address) in server.addresses().iter().enumerate() {
-        let name = if position == 0 { "S3_ENDPOINT" } else { "S3_CONTAINER_ENDPOINT" };
-        // Data: a script reads where it listens.
-        output.data(&format!("{name}=http://{address}"));
-    }
     let kept = credentials::path_in(&directory);
-    output.data(&format!("S3_ACCESS_KEY={}", embedded.credentials().access_key));
-    if from_settings {
-        output.note("S3_SECRET_KEY is the one of the settings");
+    let mut lines: Vec<String> = server
+        .addresses()
+        .iter()
+        .zip(["S3_ENDPOINT", "S3_CONTAINER_ENDPOINT"])
+        .map(|(address, name)| format!("{name}=http://{address}"))
+        .collect();
+    lines.push(format!("S3_ACCESS_KEY={}", embedded.credentials().access_key));
+    let secret = if from_settings {
+        "S3_SECRET_KEY is the one of the settings".to_owned()
     } else if embedded.has_new_credentials() {
-        output.data(&format!("S3_SECRET_KEY={}", embedded.credentials().secret_key.expose()));
-        output.note(&format!("The secret key is shown this once; it is kept in {}", kept.display()));
+        lines.push(format!("S3_SECRET_KEY={}", embedded.credentials().secret_key.expose()));
+        format!("The secret key is shown this once; it is kept in {}", kept.display())
     } else {
-        output.note(&format!("S3_SECRET_KEY is in {}", kept.display()));
-    }
+        format!("S3_SECRET_KEY is in {}", kept.display())
+    };
+    // As one piece: a script that has read the first line may close its end, and printing into that ends a process.
+    output.data(&lines.join("\n"));
+    output.note(&secret);
     output.note("Ready; Ctrl-C stops it");
 
     server

@@ -332,15 +332,16 @@ pub(super) struct Temporary {
 impl Temporary {
     /// Gives the file its name.
     pub(super) fn rename_to(mut self, target: &Path) -> Result<(), DiskError> {
-        if let Some(path) = self.path.take() {
-            if let Err(error) = fs::rename(&path, target) {
-                // The temporary folder goes with its bucket only.
-                let gone = error.kind() == io::ErrorKind::NotFound;
-                self.path = Some(path);
-                return Err(if gone { DiskError::NoBucket } else { error.into() });
-            }
+        let Some(path) = self.path.take() else { return Ok(()) };
+        let renamed = fs::rename(&path, target);
+        if renamed.is_err() {
+            self.path = Some(path);
         }
-        Ok(())
+        renamed.map_err(|error| match error.kind() {
+            // The temporary folder goes with its bucket only.
+            io::ErrorKind::NotFound => DiskError::NoBucket,
+            _ => error.into(),
+        })
     }
 }
 

@@ -64,7 +64,7 @@ impl Walk {
     /// The next object.
     pub(super) fn next(&mut self) -> io::Result<Option<Found>> {
         if let Some(root) = self.root.take() {
-            let level = self.read(root, Vec::new())?;
+            let level = read(root, Vec::new())?;
             self.levels.push(level);
         }
         loop {
@@ -78,7 +78,7 @@ impl Walk {
             let path = level.path.join(name);
             match entry {
                 Entry::Folder(_) if self.wants_folder(&bytes) => {
-                    let level = self.read(path, bytes)?;
+                    let level = read(path, bytes)?;
                     self.levels.push(level);
                 }
                 Entry::Object(_) if self.wants_object(&bytes) => {
@@ -105,25 +105,26 @@ impl Walk {
         let wanted = start.starts_with(&self.prefix) || self.prefix.starts_with(start);
         reachable && wanted && !self.is_skipped(start)
     }
+}
 
-    fn read(&self, path: PathBuf, prefix: Vec<u8>) -> io::Result<Level> {
-        let mut entries = Vec::new();
-        let listing = match fs::read_dir(&path) {
-            // The bucket was deleted meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Level { path, prefix, entries });
-            }
-            other => other?,
-        };
-        for found in listing {
-            let Ok(name) = found?.file_name().into_string() else { continue };
-            if let Some(entry) = keys::entry_of(&name) {
-                entries.push((entry, name));
-            }
+/// The entries of a folder, the first in key order last.
+fn read(path: PathBuf, prefix: Vec<u8>) -> io::Result<Level> {
+    let mut entries = Vec::new();
+    let listing = match fs::read_dir(&path) {
+        // The bucket was deleted meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Level { path, prefix, entries });
         }
-        entries.sort_unstable_by(|one, other| other.0.bytes().cmp(one.0.bytes()));
-        Ok(Level { path, prefix, entries })
+        other => other?,
+    };
+    for found in listing {
+        let Ok(name) = found?.file_name().into_string() else { continue };
+        if let Some(entry) = keys::entry_of(&name) {
+            entries.push((entry, name));
+        }
     }
+    entries.sort_unstable_by(|one, other| other.0.bytes().cmp(one.0.bytes()));
+    Ok(Level { path, prefix, entries })
 }
 
 /// One page of a listing.
@@ -144,8 +145,12 @@ pub(super) fn page(walk: Walk, prefix: &str, delimiter: &str, after: &str, limit
     if limit == 0 {
         return Ok(page);
     }
-    // The page before may have ended with a common prefix: what it folds is done.
-    if !delimiter.is_empty() && after.len() > prefix.len() && after.ends_with(delimiter) {
+    // The page before may have ended with a common prefix: what it folds is done. No key can be mistaken for one, as
+    // a key of that form would have been folded itself.
+    let ended_folded = after.strip_prefix(prefix).is_some_and(|rest| {
+        !delimiter.is_empty() && rest.find(delimiter).is_some_and(|at| at + delimiter.len() == rest.len())
+    });
+    if ended_folded {
         walk.skip(after);
     }
     let mut last = String::new();
@@ -191,6 +196,16 @@ mod tests {
             }
         }
         (objects, common.into_iter().collect())
+    }
+
+    #[test]
+    fn a_key_that_ends_like_the_delimiter_but_began_in_the_prefix_folds_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        for key in ["ab", "aba"] {
+            fs::write(folder.path().join(keys::path_of(key)), "").unwrap();
+        }
+        let page = page(Walk::new(folder.path().to_owned()), "a", "ab", "ab", 1).unwrap();
+        assert_eq!(page.objects[0].0, "aba");
     }
 
     proptest! {

@@ -27,7 +27,7 @@ use super::multipart;
 
 /// Keys in one page of a listing, as S3 has it.
 const MAX_KEYS: i32 = 1000;
-/// Keys in one DeleteObjects, as S3 has it.
+/// Keys in one `DeleteObjects`, as S3 has it.
 const MAX_DELETE: usize = 1000;
 
 /// The S3 service on one data folder.

@@ -348,22 +348,16 @@ impl Publisher<'_> {
         let (root, entries, hashes) =
             (look.selection.root.clone(), look.selection.entries.clone(), look.hashes.clone());
         let observer = self.observer.clone();
-        let (found, moved) = spawn_blocking(move || {
-            scan::hash_unknown(&root, &entries, &hashes, &|bytes| observer.advance(bytes))
-        })
-        .await??;
+        let (found, moved) =
+            spawn_blocking(move || scan::hash_unknown(&root, &entries, &hashes, &|bytes| observer.advance(bytes)))
+                .await??;
         for (at, hashed) in &found {
             look.learn(*at, hashed);
         }
         Ok(moved.is_none())
     }
 
-    async fn move_tag(
-        &self,
-        publication: &Publication,
-        state: &mut State,
-        version: Ulid,
-    ) -> Result<(), PublishError> {
+    async fn move_tag(&self, publication: &Publication, state: &mut State, version: Ulid) -> Result<(), PublishError> {
         let Some(tag) = &publication.tag else { return Ok(()) };
         for attempt in 0..RACES {
             let mut reference = state.read.reference.clone();
@@ -438,7 +432,8 @@ impl Publisher<'_> {
         let mut wanted = Vec::new();
         for (at, (entry, hash)) in look.selection.entries.iter().zip(&look.hashes).enumerate() {
             let SourceKind::File(stat) = entry.kind else { continue };
-            let known = stat.size == 0 || hash.is_some_and(|hash| contents.find_file(&hash).is_some());
+            let known =
+                stat.size == 0 || hash.is_some_and(|hash| ContentIndex::find_file(&[&contents], &hash).is_some());
             if !known {
                 wanted.push(Wanted { at, path: entry.path.to_string(), stat });
             }
@@ -505,8 +500,8 @@ impl Publisher<'_> {
                 && *size > 0
             {
                 // What was sent now comes first: after folding, the same content also lies in an older pack.
-                let found = state.sent.contents.find_file(hash).or_else(|| contents.find_file(hash));
-                let (parts, cut) = found.ok_or_else(moved)?;
+                let indexes = [&state.sent.contents, contents];
+                let (parts, cut) = ContentIndex::find_file(&indexes, hash).ok_or_else(moved)?;
                 *content = builder.content(&parts, cut);
             }
             builder.push(entry);
@@ -587,12 +582,7 @@ impl Publisher<'_> {
     }
 
     /// The ref after a lost race, if the workspace is still the one this publication began with.
-    fn still_ours(
-        &self,
-        publication: &Publication,
-        state: &State,
-        read: Option<Read>,
-    ) -> Result<Read, PublishError> {
+    fn still_ours(&self, publication: &Publication, state: &State, read: Option<Read>) -> Result<Read, PublishError> {
         read.filter(|read| !read.reference.deleted && read.reference.root == state.read.reference.root)
             .ok_or_else(|| PublishError::DeletedMeanwhile { name: publication.name.clone() })
     }
@@ -663,17 +653,9 @@ impl Publisher<'_> {
         self.cache.keep_manifests(reference.root, |id| needed.contains(&id));
     }
 
-    fn report(
-        &self,
-        outcome: Outcome,
-        publication: &Publication,
-        look: &Look,
-        state: &State,
-        row: &Row,
-    ) -> Report {
-        let tagged = |tag: &&crate::names::Tag| {
-            state.read.reference.tagged(tag).is_some_and(|tagged| tagged.id == row.id)
-        };
+    fn report(&self, outcome: Outcome, publication: &Publication, look: &Look, state: &State, row: &Row) -> Report {
+        let tagged =
+            |tag: &&crate::names::Tag| state.read.reference.tagged(tag).is_some_and(|tagged| tagged.id == row.id);
         Report {
             outcome,
             name: publication.name.clone(),

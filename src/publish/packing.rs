@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 use ulid::Ulid;
 
-use crate::budget::{Budget, Taken};
+use crate::budget::{Budget, Taken, threads};
 use crate::format::chunking::{self, CUT_ABOVE};
 use crate::format::manifest::ContentIndex;
 use crate::format::pack::{BuiltFrame, FRAME_TARGET, FrameBuilder, PackBuilder, PackError};
@@ -23,7 +23,7 @@ use crate::source::Stat;
 use crate::store::{Condition, Store, StoreError};
 
 use super::PublishError;
-use super::scan::{self, Hashed, ReadFailure, threads};
+use super::scan::{self, Hashed, ReadFailure};
 
 /// Files of at least this size get a frame of their own.
 const OWN_FRAME: u64 = 1 << 20;
@@ -97,8 +97,7 @@ struct Claims {
 impl Claims {
     /// Whether the caller must pack the content.
     fn claim(&self, hash: Hash) -> bool {
-        self.known.find(&hash).is_none()
-            && self.claimed.lock().unwrap_or_else(PoisonError::into_inner).insert(hash)
+        self.known.find(&hash).is_none() && self.claimed.lock().unwrap_or_else(PoisonError::into_inner).insert(hash)
     }
 }
 
@@ -236,9 +235,7 @@ impl Packer<'_> {
 
 /// Cuts a file and hands its parts out. Nothing when it changed meanwhile.
 fn read_in_parts(path: &PathBuf, parts: &mpsc::Sender<Vec<u8>>) -> Result<Option<Hashed>, ReadFailure> {
-    let began = scan::nanoseconds_now();
-    let file = std::fs::File::open(path)?;
-    let before = Stat::of(&file.metadata()?);
+    let Some((file, before, began)) = scan::open_settled(path)? else { return Ok(None) };
     let mut hasher = blake3::Hasher::new();
     for part in chunking::cut(&file) {
         let part = part?;
@@ -326,13 +323,7 @@ struct Assembler<'p, 's> {
 
 impl<'p, 's> Assembler<'p, 's> {
     fn new(packer: &'p Packer<'p>, sent: &'s mut Sent) -> Self {
-        Self {
-            packer,
-            sent,
-            open: PackBuilder::new(Ulid::generate()),
-            held: Taken::nothing(),
-            uploads: JoinSet::new(),
-        }
+        Self { packer, sent, open: PackBuilder::new(Ulid::generate()), held: Taken::nothing(), uploads: JoinSet::new() }
     }
 
     fn take(&mut self, built: Built, taken: Taken, outcome: &mut Outcome) -> Result<(), PublishError> {

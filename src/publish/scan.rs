@@ -6,9 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use crate::cache::Index;
+use crate::budget::threads;
+use crate::cache::{Index, nanoseconds_now};
 use crate::format::Hash;
 use crate::format::chunking::CUT_ABOVE;
 use crate::source::{SourceEntry, SourceKind, Stat};
@@ -18,6 +19,9 @@ use super::PublishError;
 /// How often a file that changes while it is read is read again.
 const READS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(50);
+/// Times of files advance in ticks of at most 10 ms (Linux with `HZ=100`): what changed in the tick before reading began
+/// could change again while it is read without its times telling. Nanoseconds.
+const TICK: i64 = 12_000_000;
 
 /// A file's digest, and what it looked like when it was read.
 #[derive(Debug, Clone, Copy)]
@@ -61,16 +65,28 @@ impl ReadFailure {
     }
 }
 
-/// The time of day, nanoseconds since 1970.
-pub fn nanoseconds_now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
-
 fn open(path: &Path) -> io::Result<File> {
     // NONBLOCK: a pipe that took the file's place must not hold us.
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
+/// Opens a file that has been at rest for a tick: from now on its times tell every change. Nothing while it is not.
+pub fn open_settled(path: &Path) -> Result<Option<(File, Stat, i64)>, ReadFailure> {
+    let file = open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(ReadFailure::Moved);
+    }
+    let stat = Stat::of(&metadata);
+    let age = nanoseconds_now().saturating_sub(stat.mtime.max(stat.ctime));
+    if (0..TICK).contains(&age) {
+        std::thread::sleep(Duration::from_nanos((TICK - age).unsigned_abs()));
+        if Stat::of(&file.metadata()?) != stat {
+            return Ok(None);
+        }
+    }
+    Ok(Some((file, stat, nanoseconds_now())))
 }
 
 /// Reads with `read` until the file looks the same before and after.
@@ -82,13 +98,7 @@ pub fn steadily<T>(
         if attempt > 0 {
             std::thread::sleep(PAUSE);
         }
-        let began = nanoseconds_now();
-        let mut file = open(path)?;
-        let before = file.metadata()?;
-        if !before.is_file() {
-            return Err(ReadFailure::Moved);
-        }
-        let before = Stat::of(&before);
+        let Some((mut file, before, began)) = open_settled(path)? else { continue };
         let value = read(&mut file, before)?;
         if Stat::of(&file.metadata()?) == before {
             return Ok((value, before, began));
@@ -180,9 +190,4 @@ pub fn hash_unknown(
         Some(error) => Err(error),
         None => Ok(found.into_inner().expect(lock_failed)),
     }
-}
-
-/// How many threads read, hash and compress at once.
-pub fn threads() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from).min(16)
 }

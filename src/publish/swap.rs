@@ -77,9 +77,7 @@ pub async fn swap(
             return Ok(Swapped::Lost(found));
         }
     }
-    Err(last
-        .unwrap_or(StoreError::Precondition { key })
-        .into())
+    Err(last.unwrap_or(StoreError::Precondition { key }).into())
 }
 
 /// Exponential, with jitter, so that those who collided don't collide again.

@@ -39,16 +39,20 @@ fn line(outcome: Result<Settings, SettingsError>) -> String {
 
 const FULL: &str = "S3_ENDPOINT=http://file:9000\nS3_BUCKET=filebucket\nS3_ACCESS_KEY=filekey\nS3_SECRET_KEY=x\n";
 
+/// Flags, environment, file, outcome.
+type Row<'a> = (Pairs<'a>, Pairs<'a>, &'a str, &'a str);
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 #[test]
 fn sources_are_not_mixed() {
     let interactive = |flags: &[_], pairs: &[_], file| line(resolved(flags, pairs, file, Purpose::Interactive));
-    let table: &[(&[(&str, &str)], &[(&str, &str)], &str, &str)] = &[
+    let table: &[Row] = &[
         (&[], &[], "", "embedded /home/me/.local/share/workspace workspaces"),
         (&[], &[("XDG_DATA_HOME", "/data")], "", "embedded /data/workspace workspaces"),
         (&[], &[("WORKSPACE_DATA_DIR", "/d")], "", "embedded /d workspaces"),
         (&[], &[("S3_ENDPOINT", "http://env:9000/")], "", "http://env:9000 workspaces chain -"),
-        (&[], &[("S3_BUCKET", "b")], "", "aws b chain -"),
-        (&[("bucket", "b")], &[], "", "aws b chain -"),
+        (&[], &[("S3_BUCKET", "bbb")], "", "aws bbb chain -"),
+        (&[("bucket", "bbb")], &[], "", "aws bbb chain -"),
         (&[], &[], FULL, "http://file:9000 filebucket filekey -"),
         // A whole set in the environment replaces the file's.
         (&[], &[("S3_ENDPOINT", "http://env:1")], FULL, "http://env:1 workspaces chain -"),
@@ -65,7 +69,7 @@ fn sources_are_not_mixed() {
             "http://flag:1 workspaces envkey -",
         ),
         // These two choose within the file's endpoint.
-        (&[("bucket", "b")], &[], FULL, "http://file:9000 b filekey -"),
+        (&[("bucket", "bbb")], &[], FULL, "http://file:9000 bbb filekey -"),
         (&[("region", "r")], &[], FULL, "http://file:9000 filebucket filekey r"),
         (
             &[],
@@ -76,13 +80,13 @@ fn sources_are_not_mixed() {
         ),
         (
             &[],
-            &[("S3_BUCKET", "b")],
+            &[("S3_BUCKET", "bbb")],
             FULL,
             "error: S3_BUCKET in the environment and S3_ENDPOINT in `.env`: endpoint, bucket and keys have to come \
              from one source",
         ),
         (&[], &[("STORAGE_MODE", "embedded")], FULL, "embedded /home/me/.local/share/workspace filebucket"),
-        (&[], &[], "STORAGE_MODE=s3\nS3_BUCKET=b", "aws b chain -"),
+        (&[], &[], "STORAGE_MODE=s3\nS3_BUCKET=bbb", "aws bbb chain -"),
         (
             &[],
             &[("STORAGE_MODE", "s3")],
@@ -119,8 +123,8 @@ fn nobody_falls_back_unseen() {
     let explicit = [("CI", "true"), ("STORAGE_MODE", "embedded"), ("WORKSPACE_DATA_DIR", "/d")];
     assert_eq!(line(resolved(&[], &explicit, "", Purpose::Unattended)), "embedded /d workspaces");
     assert_eq!(
-        line(resolved(&[("bucket", "b")], &[("CI", "true")], FULL, Purpose::Unattended)),
-        "http://file:9000 b filekey -"
+        line(resolved(&[("bucket", "bbb")], &[("CI", "true")], FULL, Purpose::Unattended)),
+        "http://file:9000 bbb filekey -"
     );
 }
 

@@ -38,7 +38,9 @@ impl Provenance {
         let get = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(str::to_owned);
         if let Some(commit) = get(GITHUB_SHA) {
             let run = match (get(GITHUB_SERVER_URL), get(GITHUB_REPOSITORY), get(GITHUB_RUN_ID)) {
-                (Some(server), Some(repository), Some(run)) => Some(format!("{server}/{repository}/actions/runs/{run}")),
+                (Some(server), Some(repository), Some(run)) => {
+                    Some(format!("{server}/{repository}/actions/runs/{run}"))
+                }
                 _ => None,
             };
             return Self {

@@ -94,6 +94,14 @@ pub enum StoreError {
         /// Why, in a few words.
         reason: String,
     },
+    /// There was a connection, and it broke before the answer.
+    #[error("the connection to the store at {endpoint} broke ({reason})")]
+    Interrupted {
+        /// Where.
+        endpoint: String,
+        /// How, in a few words.
+        reason: String,
+    },
     /// There was a connection, and no answer in time.
     #[error("the store at {endpoint} did not answer in time")]
     Timeout {
@@ -180,11 +188,15 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether the request may have taken effect all the same: the answer was lost, or says nothing certain.
+    ///
+    /// Exact for single requests. Where the SDK tries again by itself, an earlier attempt may have taken effect too.
     pub fn is_ambiguous(&self) -> bool {
         match self {
-            Self::Conflict { .. } | Self::Throttled { .. } | Self::Timeout { .. } => true,
-            Self::Unreachable { .. } => true,
-            Self::NotS3 { .. } | Self::Truncated { .. } => true,
+            Self::Conflict { .. }
+            | Self::Throttled { .. }
+            | Self::Timeout { .. }
+            | Self::Interrupted { .. }
+            | Self::NotS3 { .. } => true,
             Self::Server { status, .. } => *status >= 500,
             _ => false,
         }
@@ -198,6 +210,7 @@ impl StoreError {
                 | Self::Throttled { .. }
                 | Self::Timeout { .. }
                 | Self::Unreachable { .. }
+                | Self::Interrupted { .. }
                 | Self::Truncated { .. }
                 | Self::Damaged { .. }
         ) || matches!(self, Self::Server { status, .. } if *status >= 500)
@@ -241,12 +254,12 @@ impl Request<'_> {
                 }
                 StoreError::NotS3 { endpoint, reason: describe(raw) }
             }
-            SdkError::DispatchFailure(_) | SdkError::ConstructionFailure(_) => self.explain_connection(error),
-            _ => StoreError::Unreachable { endpoint, reason: last_cause(error) },
+            SdkError::ConstructionFailure(_) => self.explain_connection(error, true),
+            _ => self.explain_connection(error, false),
         }
     }
 
-    fn explain_connection(&self, error: &(dyn Error + 'static)) -> StoreError {
+    fn explain_connection(&self, error: &(dyn Error + 'static), before_sending: bool) -> StoreError {
         let endpoint = self.endpoint.to_owned();
         if let Some(failure) = find::<CredentialsError>(error) {
             let reason = match failure {
@@ -264,25 +277,26 @@ impl Request<'_> {
             };
             return StoreError::Unreachable { endpoint, reason };
         }
-        if let Some(failure) = find::<std::io::Error>(error) {
-            let reason = match failure.kind() {
-                std::io::ErrorKind::ConnectionRefused => "the connection was refused".to_owned(),
-                std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => {
-                    "the connection broke".to_owned()
-                }
-                _ => short(&last_cause(failure)),
-            };
-            return StoreError::Unreachable { endpoint, reason };
-        }
         let reason = short(&last_cause(error));
-        if reason.contains("region") && reason.to_ascii_lowercase().contains("missing") {
-            return StoreError::NoRegion;
+        if let Some(failure) = find::<std::io::Error>(error) {
+            return match failure.kind() {
+                std::io::ErrorKind::ConnectionRefused => {
+                    StoreError::Unreachable { endpoint, reason: "the connection was refused".to_owned() }
+                }
+                std::io::ErrorKind::NetworkUnreachable | std::io::ErrorKind::HostUnreachable => {
+                    StoreError::Unreachable { endpoint, reason: "there is no route to it".to_owned() }
+                }
+                _ => StoreError::Interrupted { endpoint, reason },
+            };
         }
-        match error.downcast_ref::<SdkError<std::convert::Infallible, HttpResponse>>() {
-            Some(SdkError::ConstructionFailure(_)) => StoreError::Configuration { reason },
-            _ if reason.contains("timeout") => StoreError::Timeout { endpoint },
-            _ => StoreError::Unreachable { endpoint, reason },
+        if before_sending {
+            let no_region = reason.to_ascii_lowercase().contains("region");
+            return if no_region { StoreError::NoRegion } else { StoreError::Configuration { reason } };
         }
+        if reason.contains("timeout") {
+            return StoreError::Timeout { endpoint };
+        }
+        StoreError::Interrupted { endpoint, reason }
     }
 
     fn explain_answer(&self, raw: &HttpResponse, code: Option<&str>, message: Option<&str>) -> StoreError {

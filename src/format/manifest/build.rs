@@ -79,14 +79,16 @@ impl ContentIndex {
         self.cuts.insert(file, parts);
     }
 
-    /// Where the content of a file lies, part by part, and whether it is cut; nothing when any of it is missing.
-    pub fn find_file(&self, file: &Hash) -> Option<(Vec<(Hash, Location)>, bool)> {
-        match self.cuts.get(file) {
+    /// Where the content of a file lies, part by part, and whether it is cut; nothing when any of it is missing. Parts may
+    /// lie in different ones of the indexes; earlier ones go first.
+    pub fn find_file(indexes: &[&Self], file: &Hash) -> Option<(Vec<(Hash, Location)>, bool)> {
+        let find = |hash: &Hash| indexes.iter().find_map(|index| index.find(hash)).copied();
+        match indexes.iter().find_map(|index| index.cuts.get(file)) {
             Some(parts) => {
-                let found: Option<Vec<_>> = parts.iter().map(|part| Some((*part, *self.find(part)?))).collect();
+                let found: Option<Vec<_>> = parts.iter().map(|part| Some((*part, find(part)?))).collect();
                 Some((found?, true))
             }
-            None => Some((vec![(*file, *self.find(file)?)], false)),
+            None => Some((vec![(*file, find(file)?)], false)),
         }
     }
 

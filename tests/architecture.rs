@@ -1,0 +1,115 @@
+//! The rules that keep the architecture readable, checked over the source itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn collect(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().to_owned(), text));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    assert!(found.len() > 40);
+    found
+}
+
+/// Files that use one of the words in code, outside of the rooms that may.
+fn outside(words: &[&str], rooms: &[&str]) -> Vec<String> {
+    sources()
+        .iter()
+        .filter(|(path, _)| !rooms.iter().any(|room| path.starts_with(room)))
+        .flat_map(|(path, text)| {
+            let code = text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
+            code.filter(|(_, line)| words.iter().any(|word| line.contains(word)))
+                .map(|(number, line)| format!("{}:{}: {}", path.display(), number + 1, line.trim()))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn none(found: Vec<String>, rule: &str) {
+    assert!(found.is_empty(), "{rule}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn only_the_store_names_the_sdk() {
+    let found = outside(&["aws_sdk_s3", "aws_config", "aws_smithy", "aws_credential"], &["src/store", "src/store.rs"]);
+    none(found, "the SDK is named outside of src/store");
+}
+
+#[test]
+fn only_the_output_prints() {
+    let found = outside(
+        &["println!", "eprintln!", "print!(", "io::stdout()", "io::stderr()"],
+        &["src/output", "src/output.rs"],
+    );
+    none(found, "something prints outside of src/output");
+}
+
+#[test]
+fn only_one_module_reads_the_environment() {
+    none(outside(&["env::var", "env::vars"], &["src/environment.rs"]), "the environment is read outside of its module");
+}
+
+#[test]
+fn the_format_is_pure() {
+    let words = ["std::fs", "tokio", "Timestamp::now", "SystemTime", "Instant::now", "Ulid::generate", "crate::store"];
+    let found: Vec<String> = outside(&words, &[]).into_iter().filter(|line| line.starts_with("src/format")).collect();
+    none(found, "the format does I/O or reads a clock");
+}
+
+#[test]
+fn lower_layers_know_nothing_of_higher_ones() {
+    // From commands down to plain data.
+    let layers: &[(&str, &[&str])] = &[
+        ("src/names.rs", &["crate::format", "crate::store", "crate::publish", "crate::checkout", "crate::commands"]),
+        ("src/format", &["crate::store", "crate::publish", "crate::checkout", "crate::commands", "crate::cli"]),
+        (
+            "src/store",
+            &["crate::format", "crate::publish", "crate::checkout", "crate::commands", "crate::cli", "clap::"],
+        ),
+        (
+            "src/embedded",
+            &["crate::store", "crate::publish", "crate::checkout", "crate::commands", "crate::cli", "clap::"],
+        ),
+        (
+            "src/source",
+            &["crate::store", "crate::publish", "crate::checkout", "crate::commands", "crate::cli", "clap::"],
+        ),
+        ("src/publish", &["crate::checkout", "crate::commands", "crate::cli", "crate::run", "clap::"]),
+        ("src/checkout", &["crate::publish", "crate::commands", "crate::cli", "crate::run", "clap::"]),
+        ("src/compose", &["crate::commands", "crate::cli", "clap::"]),
+        ("src/run", &["crate::commands", "crate::cli", "clap::"]),
+    ];
+    let mut found = Vec::new();
+    for (layer, forbidden) in layers {
+        for line in outside(forbidden, &[]) {
+            let path = line.split(':').next().unwrap();
+            let inside =
+                path.strip_suffix(".rs") == Some(layer) || path == *layer || path.starts_with(&format!("{layer}/"));
+            if inside {
+                found.push(line);
+            }
+        }
+    }
+    none(found, "a lower layer knows a higher one");
+}
+
+#[test]
+fn no_file_has_outgrown_its_room() {
+    let found = sources()
+        .iter()
+        .map(|(path, text)| (path.display().to_string(), text.lines().count()))
+        .filter(|(_, lines)| *lines > 800)
+        .map(|(path, lines)| format!("{path}: {lines} lines"))
+        .collect();
+    none(found, "split it");
+}

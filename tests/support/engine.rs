@@ -1,0 +1,96 @@
+//! Publishing and fetching in this process, on an embedded store of the test's own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use workspace::budget::Budget;
+use workspace::cache::Cache;
+use workspace::checkout::{CheckoutError, CheckoutOptions, CheckoutReport, Fetcher};
+use workspace::names::Selector;
+use workspace::output::Silent;
+use workspace::publish::{Publication, PublishError, Publisher, Report};
+use workspace::settings::{Backend, Limits, StoreSettings};
+use workspace::source::SourceOptions;
+use workspace::store::Store;
+use workspace::store::bucket::WriteConsent;
+
+/// A store, a cache, and a folder for everything else.
+pub struct Engine {
+    /// The store.
+    pub store: Store,
+    /// What is remembered; replace it to be another machine.
+    pub cache: Cache,
+    folder: TempDir,
+    budget: Budget,
+}
+
+impl Engine {
+    /// With nothing in it.
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = StoreSettings {
+            backend: Backend::Embedded { directory: folder.path().join("data") },
+            bucket: "workspaces".to_owned(),
+            limits: Limits::default(),
+            ca_bundle: None,
+        };
+        let store = Store::connect(&settings).await.unwrap();
+        Self { store, cache: Cache::at(Some(folder.path().join("cache"))), folder, budget: Budget::default() }
+    }
+
+    /// A new folder of this name.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// The publication of a folder, to be changed by the test.
+    pub fn publication(name: &str, folder: &Path) -> Publication {
+        Publication {
+            name: name.parse().unwrap(),
+            folder: folder.to_owned(),
+            source: SourceOptions::default(),
+            message: None,
+            author: None,
+            commit: None,
+            branch: None,
+            run: None,
+            tag: None,
+            expect: None,
+            supersede: false,
+        }
+    }
+
+    /// Publishes.
+    pub async fn publish(&self, publication: &Publication) -> Result<Report, PublishError> {
+        let publisher = Publisher {
+            store: &self.store,
+            cache: &self.cache,
+            budget: &self.budget,
+            observer: Arc::new(Silent),
+            consent: WriteConsent { yes: false, single_writer: false, ask: &|_| false },
+            committing: Arc::default(),
+        };
+        publisher.publish(publication).await
+    }
+
+    /// Publishes a folder under a name.
+    pub async fn upload(&self, name: &str, folder: &Path) -> Report {
+        self.publish(&Self::publication(name, folder)).await.unwrap()
+    }
+
+    /// Fetches a version.
+    pub async fn checkout(
+        &self,
+        selector: &str,
+        target: &Path,
+        options: CheckoutOptions,
+    ) -> Result<CheckoutReport, CheckoutError> {
+        let selector: Selector = selector.parse().unwrap();
+        let fetcher =
+            Fetcher { store: &self.store, cache: &self.cache, budget: &self.budget, observer: Arc::new(Silent) };
+        fetcher.checkout(&selector, target, options).await
+    }
+}

