@@ -16,6 +16,8 @@ struct Site {
     folder: tempfile::TempDir,
     name: String,
     port: u16,
+    /// This machine as containers reach it: the address of Docker's bridge.
+    gateway: String,
     server: Option<Child>,
 }
 
@@ -24,7 +26,8 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         let name = format!("test-{name}-{}", std::process::id());
         let port = free_port();
-        let mut site = Self { folder, name, port, server: None };
+        let gateway = workspace::embedded::server::docker_gateway().expect("Docker's bridge").to_string();
+        let mut site = Self { folder, name, port, gateway, server: None };
         site.start_store();
         site
     }
@@ -33,11 +36,16 @@ impl Site {
         let log = std::fs::File::options().create(true).append(true).open(self.path("serve.log")).unwrap();
         let mut command = self.workspace();
         command.env_remove("S3_ENDPOINT").env_remove("S3_CONTAINER_ENDPOINT").env_remove("S3_BUCKET");
-        command.env("WORKSPACE_DATA_DIR", self.path("data"));
-        command.args(["serve", "--listen", &format!("127.0.0.1:{}", self.port)]);
+        command.env("WORKSPACE_DATA_DIR", self.path("data")).arg("serve");
+        for host in ["127.0.0.1", &self.gateway] {
+            command.args(["--listen", &format!("{host}:{}", self.port)]);
+        }
         let server = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        self.server = Some(server);
-        wait_until("the store", || std::net::TcpStream::connect(("127.0.0.1", self.port)).ok());
+        let server = self.server.insert(server);
+        wait_until("the store", || {
+            assert_eq!(server.try_wait().unwrap(), None, "the store ended");
+            std::net::TcpStream::connect(("127.0.0.1", self.port)).ok()
+        });
     }
 
     fn stop_store(&mut self) {
@@ -63,13 +71,10 @@ impl Site {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             // Docker finds its plugins and its engine by these.
-            .envs(
-                ["HOME", "DOCKER_HOST", "WORKSPACE_CA_BUNDLE"]
-                    .iter()
-                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
-            )
+            .env("WORKSPACE_CA_BUNDLE", ca_bundle())
+            .envs(["HOME", "DOCKER_HOST"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
             .env("S3_ENDPOINT", format!("http://127.0.0.1:{}", self.port))
-            .env("S3_CONTAINER_ENDPOINT", format!("http://host.docker.internal:{}", self.port))
+            .env("S3_CONTAINER_ENDPOINT", format!("http://{}:{}", self.gateway, self.port))
             .env("S3_BUCKET", "docker-test")
             .env("S3_ACCESS_KEY", "made-up-access-key")
             .env("S3_SECRET_KEY", "made-up-secret-key")
@@ -162,6 +167,12 @@ fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "waited {} s for {what}", DEADLINE.as_secs());
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// What this machine trusts: npm in a container may need it to get through a company's proxy.
+fn ca_bundle() -> PathBuf {
+    let named = std::env::var_os("WORKSPACE_CA_BUNDLE").map(PathBuf::from);
+    named.unwrap_or_else(|| "/etc/ssl/certs/ca-certificates.crt".into())
 }
 
 fn free_port() -> u16 {

@@ -102,7 +102,7 @@ impl Source for BucketSource {
             };
             // By its number, so that a version published meanwhile doesn't come with this one's plan.
             let selector = Selector { name: self.selector.name.clone(), version: Version::Number(version.number) };
-            let report = fetcher.checkout(&selector, dir, CheckoutOptions::owned()).await?;
+            let report = Box::pin(fetcher.checkout(&selector, dir, CheckoutOptions::owned())).await?;
             Ok::<_, CheckoutError>(report)
         };
         let report = Box::pin(fetch).await.map_err(|error| SourceError::Refused(error.into()))?;
