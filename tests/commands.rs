@@ -339,6 +339,21 @@ fn git_is_the_authority_in_a_work_tree() {
 }
 
 #[test]
+fn a_relative_folder_inside_a_repository_had_no_commit() {
+    let environment = TestEnvironment::new();
+    let here = environment.folder("here");
+    environment.git(&here, &["init", "-q"]);
+    fs::write(environment.folder("here/app").join("a"), "a").unwrap();
+    environment.git(&here, &["add", "."]);
+    environment.git(&here, &["commit", "-qm", "one"]);
+    let commit = environment.git(&here, &["rev-parse", "HEAD"]);
+    let mut sync = environment.workspace(["sync", "myapp", "."]);
+    sync.env("STORAGE_MODE", "embedded").current_dir(here.join("app"));
+    Ran::from(sync.output().unwrap()).ok();
+    assert_eq!(environment.run(["list", "--json"]).ok().json()[0]["commit"], commit);
+}
+
+#[test]
 fn bad_input_is_named_with_a_reason_and_a_next_step() {
     let environment = TestEnvironment::new();
     let empty = environment.folder("empty");

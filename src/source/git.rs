@@ -122,7 +122,8 @@ fn failed(directory: &Path, message: &str) -> SourceError {
 
 /// The commit, branch and person behind a folder. Empty outside of a work tree.
 pub fn commit_of(directory: &Path) -> Commit {
-    if work_tree_above(directory).is_none() {
+    // A relative path does not show the folders above it.
+    if directory.canonicalize().ok().and_then(|directory| work_tree_above(&directory)).is_none() {
         return Commit::default();
     }
     let person = ask(directory, &["var", "GIT_AUTHOR_IDENT"]).and_then(|ident| {
