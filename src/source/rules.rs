@@ -19,7 +19,10 @@ pub enum Verdict {
     /// Nothing.
     Silent,
     /// It goes.
-    Take,
+    Take {
+        /// Whether the pattern says more of the name than `*`: only then it takes back a secret.
+        by_name: bool,
+    },
     /// It does not go.
     Leave(Rule),
 }
@@ -72,7 +75,11 @@ impl IgnoreStack {
         for level in self.levels.iter().rev().flatten() {
             match level.matched(path, is_directory) {
                 Match::None => {}
-                Match::Whitelist(_) => return Verdict::Take,
+                Match::Whitelist(glob) => {
+                    let pattern = glob.original().trim_end_matches('/');
+                    let last = pattern.rsplit('/').next().unwrap_or_default().trim_start_matches('!');
+                    return Verdict::Take { by_name: last.chars().any(|character| character != '*') };
+                }
                 Match::Ignore(glob) => {
                     let file = glob.from().map_or_else(|| self.name.to_owned(), |from| from.display().to_string());
                     return Verdict::Leave(Rule::File(file, glob.original().to_owned()));
