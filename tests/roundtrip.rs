@@ -18,6 +18,7 @@ use trees::{Node, Tree, file};
 use workspace::cache::Cache;
 use workspace::checkout::{CheckoutError, CheckoutOptions};
 use workspace::publish::{Outcome, PublishError};
+use workspace::store::Condition;
 
 const DELETE: CheckoutOptions = CheckoutOptions { delete: true, force: false, allow_external_links: false };
 const PLAIN: CheckoutOptions = CheckoutOptions { delete: false, force: false, allow_external_links: false };
@@ -459,4 +460,22 @@ async fn a_deleted_workspace_leaves_nothing_and_can_be_made_anew() {
     workspace::publish::remove(&engine.store, &name, false).await.unwrap();
     assert!(workspace::version::existing_reference(&engine.store, &name).await.is_err());
     assert_eq!(engine.upload("gone", &source).await.number, 1);
+}
+
+#[tokio::test]
+async fn a_failed_upload_took_away_a_ref_that_was_no_longer_its_own() {
+    let mut engine = Engine::new().await;
+    let other = engine.folder("other");
+    fs::write(other.join("a"), "1").unwrap();
+    engine.upload("other", &other).await;
+    // What a probe finds on a server that deletes whatever stands there.
+    let record = br#"{"format":1,"id":"01JQ0000000000000000000000","level":"cas","delete_if_match":false}"#;
+    engine.store.put("bucket.json", record.as_slice().into(), Condition::None).await.unwrap();
+    engine.cache = Cache::at(Some(engine.folder("another machine")));
+    let source = engine.folder("source");
+    assert!(engine.publish(&Engine::publication("claimed", &source)).await.is_err());
+    // The claim stays, hidden, rather than being deleted without a condition.
+    assert_eq!(engine.store.list("refs/").await.unwrap().len(), 2);
+    fs::write(source.join("a"), "1").unwrap();
+    assert_eq!(engine.upload("claimed", &source).await.number, 1);
 }
