@@ -479,3 +479,40 @@ async fn a_failed_upload_took_away_a_ref_that_was_no_longer_its_own() {
     fs::write(source.join("a"), "1").unwrap();
     assert_eq!(engine.upload("claimed", &source).await.number, 1);
 }
+
+#[tokio::test]
+async fn tags_filled_the_ref_until_no_upload_fitted() {
+    let engine = Engine::new().await;
+    let source = engine.folder("source");
+    let mut publication = Engine::publication("full", &source);
+    publication.author = Some("a".repeat(200));
+    publication.message = Some("\"".repeat(200));
+    let mut number = 0;
+    loop {
+        fs::write(source.join("a"), number.to_string()).unwrap();
+        publication.tag = Some(format!("tag-{number:->50}").parse().unwrap());
+        match engine.publish(&publication).await {
+            Ok(_) => number += 1,
+            Err(PublishError::TagsFull { .. }) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(number > 40, "{number}");
+    publication.tag = None;
+    for _ in 0..3 {
+        number += 1;
+        fs::write(source.join("a"), number.to_string()).unwrap();
+        engine.publish(&publication).await.unwrap();
+    }
+    // Nor may a tag that moves to what is there already fill it.
+    for _ in 0..200 {
+        number += 1;
+        publication.tag = Some(format!("tag-{number:->50}").parse().unwrap());
+        if engine.publish(&publication).await.is_err() {
+            break;
+        }
+    }
+    publication.tag = None;
+    fs::write(source.join("a"), "last").unwrap();
+    engine.publish(&publication).await.unwrap();
+}
