@@ -516,3 +516,20 @@ async fn tags_filled_the_ref_until_no_upload_fitted() {
     fs::write(source.join("a"), "last").unwrap();
     engine.publish(&publication).await.unwrap();
 }
+
+#[tokio::test]
+async fn state_behind_a_planted_link_was_written_and_emptied() {
+    let engine = Engine::new().await;
+    let (source, outside) = (engine.folder("source"), engine.folder("outside"));
+    trees::write(&source, &tree([("a", file("a"))]));
+    engine.upload("trap", &source).await;
+    fs::write(outside.join("precious"), "x").unwrap();
+    for (name, points_to) in [("stage", outside.clone()), ("journal", outside.join("precious"))] {
+        let target = engine.folder(&format!("target-{name}"));
+        fs::create_dir(target.join(".workspace")).unwrap();
+        std::os::unix::fs::symlink(points_to, target.join(".workspace").join(name)).unwrap();
+        engine.checkout("trap", &target, PLAIN).await.unwrap_err();
+        assert_eq!(fs::read_to_string(outside.join("precious")).unwrap(), "x");
+        assert!(!target.join("a").exists());
+    }
+}

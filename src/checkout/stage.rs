@@ -64,7 +64,19 @@ impl Stage {
     /// Makes the folder, and uses what an interrupted checkout left in it.
     pub fn open(target: &Target, manifest: &Manifest, plan: &Plan) -> Result<Self, CheckoutError> {
         let folder = target.state_path("stage");
-        fs::create_dir_all(&folder).map_err(CheckoutError::io("create", &folder))?;
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(CheckoutError::io("create", &folder)(error));
+            }
+            _ => {}
+        }
+        // What is not wanted in it is removed: a link would lead that elsewhere.
+        if !fs::symlink_metadata(&folder).map_err(CheckoutError::io("look at", &folder))?.is_dir() {
+            return Err(CheckoutError::BadTarget {
+                path: target.path().to_owned(),
+                reason: "its `.workspace/stage` is not a folder of ours".to_owned(),
+            });
+        }
         let mut stage = Self { folder, files: Vec::with_capacity(plan.write.len()), places: HashMap::new() };
         let mut copies: HashMap<Hash, u32> = HashMap::new();
         let mut names = HashMap::new();
