@@ -533,3 +533,45 @@ async fn state_behind_a_planted_link_was_written_and_emptied() {
         assert!(!target.join("a").exists());
     }
 }
+
+/// Does something as soon as the download begins, after the target was looked at.
+struct Meanwhile<F>(F);
+
+impl<F: Fn() + Send + Sync> workspace::output::Observer for Meanwhile<F> {
+    fn phase(&self, _: workspace::output::Phase) {
+        (self.0)();
+    }
+    fn advance(&self, _: u64) {}
+    fn warn(&self, _: &str) {}
+    fn note(&self, _: &str) {}
+    fn finish(&self) {}
+}
+
+#[tokio::test]
+async fn what_was_written_during_the_download_was_overwritten() {
+    let engine = Engine::new().await;
+    let (source, target, fresh) = (engine.folder("source"), engine.folder("target"), engine.folder("fresh"));
+    let first = tree([("edited", file("1")), ("dropped", file("1")), ("same", file("1"))]);
+    replace(&source, &first);
+    engine.upload("busy", &source).await;
+    engine.checkout("busy", &target, DELETE).await.unwrap();
+    replace(&source, &tree([("edited", file("2")), ("appeared", file("2")), ("same", file("1"))]));
+    engine.upload("busy", &source).await;
+    let during = async |folder: &Path, path: &'static str, content: &'static str| {
+        let at = folder.join(path);
+        let observer = std::sync::Arc::new(Meanwhile(move || fs::write(&at, content).unwrap()));
+        let budget = workspace::budget::Budget::default();
+        let fetcher =
+            workspace::checkout::Fetcher { store: &engine.store, cache: &engine.cache, budget: &budget, observer };
+        let outcome = fetcher.checkout(&"busy".parse().unwrap(), folder, DELETE).await;
+        assert_eq!(fs::read_to_string(folder.join(path)).unwrap(), content);
+        outcome
+    };
+    assert!(matches!(during(&target, "edited", "mine").await, Err(CheckoutError::Foreign { .. })));
+    fs::write(target.join("edited"), "1").unwrap();
+    assert!(matches!(during(&target, "appeared", "mine").await, Err(CheckoutError::Foreign { .. })));
+    assert_eq!(fs::read_to_string(target.join("edited")).unwrap(), "1");
+    fs::remove_file(target.join("appeared")).unwrap();
+    assert_eq!(during(&target, "dropped", "mine").await.unwrap().left, ["dropped"]);
+    assert!(matches!(during(&fresh, "appeared", "mine").await, Err(CheckoutError::Foreign { .. })));
+}
