@@ -415,6 +415,38 @@ fn a_relative_folder_inside_a_repository_had_no_commit() {
 }
 
 #[test]
+fn without_git_half_of_its_ignore_rules_were_forgotten() {
+    let environment = TestEnvironment::new();
+    let folder = environment.folder("repository");
+    trees::write(
+        &folder,
+        &tree([
+            (".gitignore", file("*.o\n")),
+            ("app/a.c", file("x")),
+            ("app/a.o", file("x")),
+            ("app/private", file("x")),
+            ("app/mine", file("x")),
+            ("app/sub/kept.o", file("x")),
+            ("app/sub/.gitignore", file("!kept.o\n")),
+        ]),
+    );
+    environment.git(&folder, &["init", "-q"]);
+    fs::write(folder.join(".git/info/exclude"), "/app/private\n").unwrap();
+    fs::write(environment.folder("home").join(".gitconfig"), "[core]\nexcludesFile = ~/ignore\n").unwrap();
+    fs::write(environment.folder("home").join("ignore"), "mine\n").unwrap();
+    let app = folder.join("app");
+    let run = |path: Option<&str>| {
+        let mut command = environment.workspace(["upload", "app", app.to_str().unwrap(), "--dry-run"]);
+        path.map(|path| command.env("PATH", path));
+        Ran::from(command.output().unwrap()).ok()
+    };
+    let without = run(Some("/nowhere"));
+    assert_eq!(without.stdout, "a.c\nsub/.gitignore\nsub/kept.o\n");
+    assert!(without.stderr.contains("git is not installed"), "{}", without.stderr);
+    assert_eq!(run(None).stdout, without.stdout);
+}
+
+#[test]
 fn bad_input_is_named_with_a_reason_and_a_next_step() {
     let environment = TestEnvironment::new();
     let empty = environment.folder("empty");

@@ -56,6 +56,12 @@ pub fn work_tree_above(directory: &Path) -> Option<PathBuf> {
     directory.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned)
 }
 
+/// Whether git can't be asked because it is not there.
+pub fn is_missing() -> bool {
+    let asked = Command::new("git").arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).status();
+    asked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// What git says, or nothing where it can't be asked: it is not installed, or the folder is not in a work tree, or is
 /// itself ignored by the work tree around it (then the person means the folder for what it is).
 pub fn list(directory: &Path) -> Result<Option<Listing>, SourceError> {

@@ -99,16 +99,28 @@ impl<'a> Walk<'a> {
             listed.add(listing, "");
             listed
         });
+        let mut gitignore = IgnoreStack::new(GIT_IGNORE);
+        let mut warnings = Vec::new();
+        if git.is_none()
+            && let Some(top) = git::work_tree_above(root)
+            && git::is_missing()
+        {
+            gitignore.enter_work_tree(&top, root)?;
+            warnings.push(
+                "git is not installed: files that it tracks although an ignore rule excludes them are left out"
+                    .to_owned(),
+            );
+        }
         Ok(Self {
             root,
             options,
             git,
             own: IgnoreStack::new(WORKSPACE_IGNORE),
-            gitignore: IgnoreStack::new(GIT_IGNORE),
+            gitignore,
             defaults: Defaults::new(root)?,
             entries: Vec::new(),
             excluded: Vec::new(),
-            warnings: Vec::new(),
+            warnings,
             unknown_to_git: Vec::new(),
         })
     }
