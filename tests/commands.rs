@@ -415,6 +415,25 @@ fn a_relative_folder_inside_a_repository_had_no_commit() {
 }
 
 #[test]
+fn variables_meant_for_another_repository_misled_git() {
+    let environment = TestEnvironment::new();
+    let folder = environment.folder("repository");
+    trees::write(&folder, &tree([(".gitignore", file("*.o\n")), ("a.c", file("x")), ("void", Node::Empty)]));
+    environment.git(&folder, &["init", "-q"]);
+    for (variable, value) in [
+        ("GIT_DIR", "/nowhere"),
+        ("GIT_COMMON_DIR", "/nowhere"),
+        ("GIT_OBJECT_DIRECTORY", "/nowhere"),
+        ("GIT_LITERAL_PATHSPECS", "1"),
+        ("GIT_ICASE_PATHSPECS", "1"),
+    ] {
+        let mut upload = environment.workspace(["upload", "app", folder.to_str().unwrap(), "--dry-run"]);
+        let ran = Ran::from(upload.env(variable, value).output().unwrap()).ok();
+        assert_eq!(ran.stdout, ".gitignore\na.c\nvoid\n", "{variable}");
+    }
+}
+
+#[test]
 fn without_git_half_of_its_ignore_rules_were_forgotten() {
     let environment = TestEnvironment::new();
     let folder = environment.folder("repository");

@@ -28,13 +28,34 @@ pub struct Commit {
     pub author: Option<String>,
 }
 
+/// What points git elsewhere (`git rev-parse --local-env-vars`, without configuration) or changes how it reads paths.
+const ELSEWHERE: &[&str] = &[
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_CEILING_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GLOB_PATHSPECS",
+    "GIT_GRAFT_FILE",
+    "GIT_ICASE_PATHSPECS",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_LITERAL_PATHSPECS",
+    "GIT_NAMESPACE",
+    "GIT_NOGLOB_PATHSPECS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
+
 fn git(directory: &Path) -> Command {
     let mut command = Command::new("git");
     command.arg("-C").arg(directory);
     // Reading must neither start the repository's programs nor take locks; another owner's tree is only read.
     command.args(["-c", "core.fsmonitor=false", "-c", "safe.directory=*", "-c", "core.quotePath=false"]);
     command.env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C");
-    for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_CEILING_DIRECTORIES"] {
+    for variable in ELSEWHERE {
         command.env_remove(variable);
     }
     command.stdin(Stdio::null());
