@@ -17,6 +17,7 @@ use proptest::test_runner::TestRunner;
 use trees::{Node, Tree, file};
 use workspace::cache::Cache;
 use workspace::checkout::{CheckoutError, CheckoutOptions};
+use workspace::format::Reference;
 use workspace::publish::{Outcome, PublishError};
 use workspace::store::Condition;
 
@@ -222,6 +223,28 @@ async fn content_of_older_versions_is_found_again() {
     let report = engine.upload("back", &source).await;
     assert_eq!(report.sent_files, 0);
     assert!(report.requests.sent < 5_000, "{:?}", report.requests);
+}
+
+#[tokio::test]
+async fn only_contents_of_kept_versions_are_found_again() {
+    let engine = Engine::new().await;
+    let source = engine.folder("source");
+    let upload = async |content: &str| {
+        fs::write(source.join("f"), content).unwrap();
+        engine.upload("kept", &source).await.sent_files
+    };
+    fs::write(source.join("g"), "g").unwrap();
+    for content in ["one", "two", "three"] {
+        assert_eq!(upload(content).await, if content == "one" { 2 } else { 1 });
+    }
+    // Versions 2 and 3 build on the manifest of version 1, but have nothing of its `f`.
+    let found = engine.store.get("refs/kept.json").await.unwrap();
+    let mut reference = Reference::parse(&found.body).unwrap();
+    assert!(reference.rows[1].delta.is_some());
+    reference.rows.remove(0);
+    engine.store.put("refs/kept.json", reference.to_bytes().into(), Condition::None).await.unwrap();
+    assert_eq!(upload("two").await, 0);
+    assert_eq!(upload("one").await, 1);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::application::{self, Plan};
 use crate::format::manifest::{self, ContentIndex, Header, ManifestBuilder};
 use crate::format::reference::cut_message;
 use crate::format::tree::digest;
-use crate::format::{Entry, FORMAT, Kind, Manifest, Row, pack};
+use crate::format::{Entry, FORMAT, Kind, Manifest, Row, TreePath, pack};
 use crate::output::Phase;
 use crate::source::SourceKind;
 use crate::store::Condition;
@@ -54,19 +54,44 @@ impl Publisher<'_> {
         live.add_manifest(&loaded.manifest);
         let folded = folded(&live);
         contents.absorb(live);
-        for row in reference.rows.iter().rev().filter(|row| row.number != current.number) {
-            let known = |id| self.cache.manifest(reference.root, id).is_some();
-            if known(row.base)
-                && row.delta.is_none_or(known)
-                && let Ok(older) = version::load(self.store, self.cache, &keys, reference.root, row).await
-            {
-                let mut other = ContentIndex::default();
-                other.add_manifest(&older.manifest);
-                contents.absorb(other);
-            }
+        let mut older: BTreeMap<Ulid, Vec<&Row>> = BTreeMap::new();
+        for row in reference.rows.iter().filter(|row| row.number != current.number) {
+            older.entry(row.base).or_default().push(row);
+        }
+        for (base, rows) in older.into_iter().rev() {
+            contents.absorb(self.older_contents(reference.root, base, &rows).unwrap_or_default());
         }
         contents.retain(|_, location| !folded.contains(&location.pack.id));
         Ok((Arc::new(contents), Some(loaded)))
+    }
+
+    /// The contents of those versions on one base whose manifests this machine has. The base is read once for all of them,
+    /// since a workspace keeps a hundred versions.
+    fn older_contents(&self, root: Ulid, base_id: Ulid, rows: &[&Row]) -> Option<ContentIndex> {
+        let mut base = manifest::decode(&self.cache.manifest(root, base_id)?).ok()?;
+        let mut contents = ContentIndex::default();
+        // What every version on this base has replaced or removed is in none of them, and may be collected.
+        let mut replaced: Option<HashSet<TreePath>> = None;
+        for row in rows {
+            let mut other = HashSet::new();
+            if let Some(delta) = row.delta {
+                let Some(bytes) = self.cache.manifest(root, delta) else { continue };
+                let Ok((changes, gone)) = manifest::decode_changes(&bytes, base_id, &base) else { continue };
+                if changes.header.tree != row.tree {
+                    continue;
+                }
+                contents.add_manifest(&changes);
+                other.extend(changes.entries.into_iter().map(|entry| entry.path).chain(gone));
+            }
+            replaced = Some(match replaced {
+                None => other,
+                Some(replaced) => replaced.intersection(&other).cloned().collect(),
+            });
+        }
+        let replaced = replaced?;
+        base.entries.retain(|entry| !replaced.contains(&entry.path));
+        contents.add_manifest(&base);
+        Some(contents)
     }
 
     /// Packs and sends what is missing. The inner error names a file that moved.

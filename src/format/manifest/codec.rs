@@ -167,14 +167,9 @@ pub fn decode(bytes: &[u8]) -> Result<Manifest, FormatError> {
 
 /// Reads a delta against `base`, whose id must be the one that the delta names.
 pub fn decode_delta(bytes: &[u8], base_id: Ulid, base: &Manifest) -> Result<Manifest, FormatError> {
-    let mut lines = Lines::new(bytes)?;
-    let header = lines.header()?;
-    if header.base != Some(base_id) {
-        return Err(FormatError::damaged("it is not a delta against the manifest that its ref names"));
-    }
-    let body = Body::read(&mut lines, base.packs.clone(), base.frames.clone(), true)?;
-    let mut gone = body.gone.iter().peekable();
-    let mut changed = body.entries.into_iter().peekable();
+    let (Manifest { header, packs, frames, entries: changed }, gone) = decode_changes(bytes, base_id, base)?;
+    let mut gone = gone.iter().peekable();
+    let mut changed = changed.into_iter().peekable();
     let mut entries = Vec::with_capacity(base.entries.len());
     for old in &base.entries {
         while let Some(new) = changed.next_if(|new| new.path < old.path) {
@@ -190,7 +185,19 @@ pub fn decode_delta(bytes: &[u8], base_id: Ulid, base: &Manifest) -> Result<Mani
     if gone.next().is_some() {
         return Err(FormatError::damaged("it removes what its base does not have"));
     }
-    finish(Header { base: None, ..header }, body.packs, body.frames, entries)
+    finish(header, packs, frames, entries)
+}
+
+/// Reads what a delta has beyond `base`: its own entries, and the paths that went. Not checked against the tree digest.
+pub fn decode_changes(bytes: &[u8], base_id: Ulid, base: &Manifest) -> Result<(Manifest, Vec<TreePath>), FormatError> {
+    let mut lines = Lines::new(bytes)?;
+    let header = lines.header()?;
+    if header.base != Some(base_id) {
+        return Err(FormatError::damaged("it is not a delta against the manifest that its ref names"));
+    }
+    let body = Body::read(&mut lines, base.packs.clone(), base.frames.clone(), true)?;
+    let header = Header { base: None, ..header };
+    Ok((Manifest { header, packs: body.packs, frames: body.frames, entries: body.entries }, body.gone))
 }
 
 fn finish(
