@@ -143,7 +143,7 @@ impl Packer<'_> {
             let name = file.path.rsplit('/').next().unwrap_or_default();
             name.rsplit_once('.').map(|(_, extension)| extension.to_owned()).unwrap_or_default()
         };
-        let _lists = self.budget.take((wanted.len() as u64 * LISTED).min(BYTES_IN_FLIGHT / 2)).await;
+        let lists = self.budget.take((wanted.len() as u64 * LISTED).min(BYTES_IN_FLIGHT / 2)).await;
         wanted.sort_by_cached_key(|file| (extension(file), file.path.clone()));
         let (large, small): (Vec<Wanted>, Vec<Wanted>) =
             wanted.into_iter().partition(|file| file.stat.size > CUT_ABOVE);
@@ -175,7 +175,7 @@ impl Packer<'_> {
             self.pack_large(&root, file, &claims, &mut assembler, &mut outcome).await?;
         }
         assembler.close()?;
-        Ok((outcome, Uploads { tasks: assembler.uploads, _lists }))
+        Ok((outcome, Uploads { tasks: assembler.uploads, _lists: lists }))
     }
 
     async fn pack_large(
