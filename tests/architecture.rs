@@ -58,7 +58,10 @@ fn only_the_output_prints() {
 
 #[test]
 fn only_one_module_reads_the_environment() {
-    none(&outside(&["env::var", "env::vars"], &["src/environment.rs"]), "the environment is read outside of its module");
+    none(
+        &outside(&["env::var", "env::vars"], &["src/environment.rs"]),
+        "the environment is read outside of its module",
+    );
 }
 
 #[test]

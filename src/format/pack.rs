@@ -117,6 +117,9 @@ impl FrameBuilder {
     }
 }
 
+/// The largest buffer that a thread keeps, in bytes.
+const KEPT: usize = 2 << 20;
+
 /// What a thread keeps for all its frames: contexts and buffers of a megabyte each are not made anew for every one.
 struct Codec {
     compressor: Compressor<'static>,
@@ -133,14 +136,19 @@ impl Codec {
 
     /// Compresses, and compares what comes back with what went in.
     fn compress(&mut self, raw: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
-        self.scratch.clear();
-        self.scratch.reserve(zstd::zstd_safe::compress_bound(raw.len()));
-        self.compressor.compress_to_buffer(raw, &mut self.scratch)?;
-        let bytes = self.scratch.clone();
-        self.scratch.clear();
-        self.scratch.reserve(raw.len());
-        self.decompressor.decompress_to_buffer(&bytes, &mut self.scratch)?;
-        Ok((self.scratch == raw).then_some(bytes))
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        scratch.reserve_exact(zstd::zstd_safe::compress_bound(raw.len()));
+        self.compressor.compress_to_buffer(raw, &mut scratch)?;
+        let bytes = scratch.as_slice().to_vec();
+        scratch.clear();
+        self.decompressor.decompress_to_buffer(&bytes, &mut scratch)?;
+        let same = scratch == raw;
+        // The buffer of a large file is not kept: there are many threads.
+        if scratch.capacity() <= KEPT {
+            self.scratch = scratch;
+        }
+        Ok(same.then_some(bytes))
     }
 }
 
