@@ -229,7 +229,7 @@ impl Fetcher<'_> {
             let (manifest, target) = (manifest.clone(), target.to_owned());
             spawn_blocking(move || prepare(&manifest, &target, options)).await??
         };
-        let Prepared { target, state, plan, stage } = prepared;
+        let Prepared { target, state, mut plan, stage } = prepared;
         let stage = Arc::new(stage);
         if let Err(error) = fetch::fetch(self, keys, &manifest, &stage).await {
             if error.is_full() {
@@ -239,6 +239,7 @@ impl Fetcher<'_> {
             return Err(error);
         }
         spawn_blocking(move || {
+            plan.look_again(&target)?;
             let mut report = apply::apply(&target, &state, &plan, &stage, &manifest)?;
             stage.discard();
             report.row = Some(row);

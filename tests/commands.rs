@@ -339,6 +339,133 @@ fn git_is_the_authority_in_a_work_tree() {
 }
 
 #[test]
+fn a_submodule_with_an_ignored_folder_was_refused() {
+    let environment = TestEnvironment::new();
+    let (library, folder) = (environment.folder("library"), environment.folder("repository"));
+    trees::write(&library, &tree([(".gitignore", file("target/\n")), ("lib.c", file("x"))]));
+    environment.git(&library, &["init", "-q"]);
+    environment.git(&library, &["add", "."]);
+    environment.git(&library, &["commit", "-qm", "one"]);
+    environment.git(&folder, &["init", "-q"]);
+    let add = ["-c", "protocol.file.allow=always", "submodule", "add", "-q", library.to_str().unwrap(), "sub"];
+    environment.git(&folder, &add);
+    trees::write(&folder, &tree([("sub/target/out", file("x")), ("sub/void", Node::Empty)]));
+    let ran = environment.run(["upload", "git", folder.to_str().unwrap(), "--dry-run"]).ok();
+    assert_eq!(ran.stdout, ".gitmodules\nsub/.gitignore\nsub/lib.c\nsub/void\n");
+    assert!(ran.stderr.contains("- sub/target/ (ignored by git)"), "{}", ran.stderr);
+}
+
+#[test]
+fn our_ignore_files_were_not_asked_in_folders_that_git_does_not_know() {
+    let environment = TestEnvironment::new();
+    let folder = environment.folder("repository");
+    trees::write(
+        &folder,
+        &tree([
+            (".gitignore", file("*.o\n")),
+            (".workspaceignore", file("!keep.o\nempty/\n")),
+            ("objects/deep/keep.o", file("x")),
+            ("objects/drop.o", file("x")),
+            ("objects/empty", Node::Empty),
+        ]),
+    );
+    environment.git(&folder, &["init", "-q"]);
+    let ran = environment.run(["upload", "git", folder.to_str().unwrap(), "--dry-run"]).ok();
+    assert_eq!(ran.stdout, ".gitignore\n.workspaceignore\nobjects/deep/keep.o\n");
+}
+
+#[test]
+fn a_secret_goes_when_a_pattern_names_it_and_only_then() {
+    let environment = TestEnvironment::new();
+    let listed = |rules: &str| {
+        let folder = environment.folder("secrets");
+        trees::write(
+            &folder,
+            &tree([
+                (".workspaceignore", file(rules)),
+                ("config/.env", file("x")),
+                ("config/id_rsa", file("x")),
+                ("config/plain", file("x")),
+            ]),
+        );
+        environment.run(["upload", "s", folder.to_str().unwrap(), "--dry-run"]).ok().stdout
+    };
+    // A folder that is taken back made the pattern for the file itself count for nothing.
+    assert_eq!(listed("!config/\n!config/.env\n"), ".workspaceignore\nconfig/.env\nconfig/plain\n");
+    assert_eq!(listed("!.env*\n"), ".workspaceignore\nconfig/.env\nconfig/plain\n");
+    // What matches everything names nothing.
+    for rules in ["!config/\n!config/**\n", "!*\n", "!config/*\n", "!**/*\n"] {
+        assert_eq!(listed(rules), ".workspaceignore\nconfig/plain\n", "{rules:?}");
+    }
+}
+
+#[test]
+fn a_relative_folder_inside_a_repository_had_no_commit() {
+    let environment = TestEnvironment::new();
+    let here = environment.folder("here");
+    environment.git(&here, &["init", "-q"]);
+    fs::write(environment.folder("here/app").join("a"), "a").unwrap();
+    environment.git(&here, &["add", "."]);
+    environment.git(&here, &["commit", "-qm", "one"]);
+    let commit = environment.git(&here, &["rev-parse", "HEAD"]);
+    let mut sync = environment.workspace(["sync", "myapp", "."]);
+    sync.env("STORAGE_MODE", "embedded").current_dir(here.join("app"));
+    Ran::from(sync.output().unwrap()).ok();
+    assert_eq!(environment.run(["list", "--json"]).ok().json()[0]["commit"], commit);
+}
+
+#[test]
+fn variables_meant_for_another_repository_misled_git() {
+    let environment = TestEnvironment::new();
+    let folder = environment.folder("repository");
+    trees::write(&folder, &tree([(".gitignore", file("*.o\n")), ("a.c", file("x")), ("void", Node::Empty)]));
+    environment.git(&folder, &["init", "-q"]);
+    for (variable, value) in [
+        ("GIT_DIR", "/nowhere"),
+        ("GIT_COMMON_DIR", "/nowhere"),
+        ("GIT_OBJECT_DIRECTORY", "/nowhere"),
+        ("GIT_LITERAL_PATHSPECS", "1"),
+        ("GIT_ICASE_PATHSPECS", "1"),
+    ] {
+        let mut upload = environment.workspace(["upload", "app", folder.to_str().unwrap(), "--dry-run"]);
+        let ran = Ran::from(upload.env(variable, value).output().unwrap()).ok();
+        assert_eq!(ran.stdout, ".gitignore\na.c\nvoid\n", "{variable}");
+    }
+}
+
+#[test]
+fn without_git_half_of_its_ignore_rules_were_forgotten() {
+    let environment = TestEnvironment::new();
+    let folder = environment.folder("repository");
+    trees::write(
+        &folder,
+        &tree([
+            (".gitignore", file("*.o\n")),
+            ("app/a.c", file("x")),
+            ("app/a.o", file("x")),
+            ("app/private", file("x")),
+            ("app/mine", file("x")),
+            ("app/sub/kept.o", file("x")),
+            ("app/sub/.gitignore", file("!kept.o\n")),
+        ]),
+    );
+    environment.git(&folder, &["init", "-q"]);
+    fs::write(folder.join(".git/info/exclude"), "/app/private\n").unwrap();
+    fs::write(environment.folder("home").join(".gitconfig"), "[core]\nexcludesFile = ~/ignore\n").unwrap();
+    fs::write(environment.folder("home").join("ignore"), "mine\n").unwrap();
+    let app = folder.join("app");
+    let run = |path: Option<&str>| {
+        let mut command = environment.workspace(["upload", "app", app.to_str().unwrap(), "--dry-run"]);
+        path.map(|path| command.env("PATH", path));
+        Ran::from(command.output().unwrap()).ok()
+    };
+    let without = run(Some("/nowhere"));
+    assert_eq!(without.stdout, "a.c\nsub/.gitignore\nsub/kept.o\n");
+    assert!(without.stderr.contains("git is not installed"), "{}", without.stderr);
+    assert_eq!(run(None).stdout, without.stdout);
+}
+
+#[test]
 fn bad_input_is_named_with_a_reason_and_a_next_step() {
     let environment = TestEnvironment::new();
     let empty = environment.folder("empty");
@@ -397,15 +524,23 @@ fn an_unreadable_file_is_named_and_nothing_is_published() {
     fs::write(app.join("locked"), "changed").unwrap();
     lock(0o000);
     run(&environment).fails(1, "can't read `locked`");
-    // A folder that can't be listed.
+    // A key that doesn't go anyway stood in the way.
     lock(0o644);
+    fs::write(app.join("server.key"), "x").unwrap();
+    fs::write(app.join(".gitignore"), "server.key\n").unwrap();
+    fs::set_permissions(app.join("server.key"), fs::Permissions::from_mode(0o000)).unwrap();
+    run(&environment).ok();
+    fs::write(app.join(".gitignore"), "").unwrap();
+    run(&environment).fails(1, "server.key`");
+    fs::remove_file(app.join("server.key")).unwrap();
+    // A folder that can't be listed.
     fs::create_dir(app.join("closed")).unwrap();
     fs::set_permissions(app.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
     run(&environment).fails(1, "closed`");
     fs::set_permissions(app.join("closed"), fs::Permissions::from_mode(0o755)).unwrap();
     let data = environment.path().join("data");
     let _ = std::process::Command::new("chmod").args(["-R", "a+rwX"]).arg(data).status();
-    assert_eq!(environment.run(["list", "--json"]).ok().json()[0]["version"], 1);
+    assert_eq!(environment.run(["list", "--json"]).ok().json()[0]["version"], 2);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use trees::{Node, Tree, file};
 use workspace::cache::Cache;
 use workspace::checkout::{CheckoutError, CheckoutOptions};
 use workspace::publish::{Outcome, PublishError};
+use workspace::store::Condition;
 
 const DELETE: CheckoutOptions = CheckoutOptions { delete: true, force: false, allow_external_links: false };
 const PLAIN: CheckoutOptions = CheckoutOptions { delete: false, force: false, allow_external_links: false };
@@ -459,4 +460,118 @@ async fn a_deleted_workspace_leaves_nothing_and_can_be_made_anew() {
     workspace::publish::remove(&engine.store, &name, false).await.unwrap();
     assert!(workspace::version::existing_reference(&engine.store, &name).await.is_err());
     assert_eq!(engine.upload("gone", &source).await.number, 1);
+}
+
+#[tokio::test]
+async fn a_failed_upload_took_away_a_ref_that_was_no_longer_its_own() {
+    let mut engine = Engine::new().await;
+    let other = engine.folder("other");
+    fs::write(other.join("a"), "1").unwrap();
+    engine.upload("other", &other).await;
+    // What a probe finds on a server that deletes whatever stands there.
+    let record = br#"{"format":1,"id":"01JQ0000000000000000000000","level":"cas","delete_if_match":false}"#;
+    engine.store.put("bucket.json", record.as_slice().into(), Condition::None).await.unwrap();
+    engine.cache = Cache::at(Some(engine.folder("another machine")));
+    let source = engine.folder("source");
+    assert!(engine.publish(&Engine::publication("claimed", &source)).await.is_err());
+    // The claim stays, hidden, rather than being deleted without a condition.
+    assert_eq!(engine.store.list("refs/").await.unwrap().len(), 2);
+    fs::write(source.join("a"), "1").unwrap();
+    assert_eq!(engine.upload("claimed", &source).await.number, 1);
+}
+
+#[tokio::test]
+async fn tags_filled_the_ref_until_no_upload_fitted() {
+    let engine = Engine::new().await;
+    let source = engine.folder("source");
+    let mut publication = Engine::publication("full", &source);
+    publication.author = Some("a".repeat(200));
+    publication.message = Some("\"".repeat(200));
+    let mut number = 0;
+    loop {
+        fs::write(source.join("a"), number.to_string()).unwrap();
+        publication.tag = Some(format!("tag-{number:->50}").parse().unwrap());
+        match engine.publish(&publication).await {
+            Ok(_) => number += 1,
+            Err(PublishError::TagsFull { .. }) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(number > 40, "{number}");
+    publication.tag = None;
+    for _ in 0..3 {
+        number += 1;
+        fs::write(source.join("a"), number.to_string()).unwrap();
+        engine.publish(&publication).await.unwrap();
+    }
+    // Nor may a tag that moves to what is there already fill it.
+    for _ in 0..200 {
+        number += 1;
+        publication.tag = Some(format!("tag-{number:->50}").parse().unwrap());
+        if engine.publish(&publication).await.is_err() {
+            break;
+        }
+    }
+    publication.tag = None;
+    fs::write(source.join("a"), "last").unwrap();
+    engine.publish(&publication).await.unwrap();
+}
+
+#[tokio::test]
+async fn state_behind_a_planted_link_was_written_and_emptied() {
+    let engine = Engine::new().await;
+    let (source, outside) = (engine.folder("source"), engine.folder("outside"));
+    trees::write(&source, &tree([("a", file("a"))]));
+    engine.upload("trap", &source).await;
+    fs::write(outside.join("precious"), "x").unwrap();
+    for (name, points_to) in [("stage", outside.clone()), ("journal", outside.join("precious"))] {
+        let target = engine.folder(&format!("target-{name}"));
+        fs::create_dir(target.join(".workspace")).unwrap();
+        std::os::unix::fs::symlink(points_to, target.join(".workspace").join(name)).unwrap();
+        engine.checkout("trap", &target, PLAIN).await.unwrap_err();
+        assert_eq!(fs::read_to_string(outside.join("precious")).unwrap(), "x");
+        assert!(!target.join("a").exists());
+    }
+}
+
+/// Does something as soon as the download begins, after the target was looked at.
+struct Meanwhile<F>(F);
+
+impl<F: Fn() + Send + Sync> workspace::output::Observer for Meanwhile<F> {
+    fn phase(&self, _: workspace::output::Phase) {
+        (self.0)();
+    }
+    fn advance(&self, _: u64) {}
+    fn warn(&self, _: &str) {}
+    fn note(&self, _: &str) {}
+    fn finish(&self) {}
+}
+
+#[tokio::test]
+async fn what_was_written_during_the_download_was_overwritten() {
+    let engine = Engine::new().await;
+    let (source, target, fresh) = (engine.folder("source"), engine.folder("target"), engine.folder("fresh"));
+    let first = tree([("edited", file("1")), ("dropped", file("1")), ("same", file("1"))]);
+    replace(&source, &first);
+    engine.upload("busy", &source).await;
+    engine.checkout("busy", &target, DELETE).await.unwrap();
+    replace(&source, &tree([("edited", file("2")), ("appeared", file("2")), ("same", file("1"))]));
+    engine.upload("busy", &source).await;
+    let during = async |folder: &Path, path: &'static str, content: &'static str| {
+        let at = folder.join(path);
+        let observer = std::sync::Arc::new(Meanwhile(move || fs::write(&at, content).unwrap()));
+        let budget = workspace::budget::Budget::default();
+        let fetcher =
+            workspace::checkout::Fetcher { store: &engine.store, cache: &engine.cache, budget: &budget, observer };
+        let outcome = fetcher.checkout(&"busy".parse().unwrap(), folder, DELETE).await;
+        assert_eq!(fs::read_to_string(folder.join(path)).unwrap(), content);
+        outcome
+    };
+    assert!(matches!(during(&target, "edited", "mine").await, Err(CheckoutError::Foreign { .. })));
+    fs::write(target.join("edited"), "1").unwrap();
+    assert!(matches!(during(&target, "appeared", "mine").await, Err(CheckoutError::Foreign { .. })));
+    assert_eq!(fs::read_to_string(target.join("edited")).unwrap(), "1");
+    fs::remove_file(target.join("appeared")).unwrap();
+    assert_eq!(during(&target, "dropped", "mine").await.unwrap().left, ["dropped"]);
+    assert!(matches!(during(&fresh, "appeared", "mine").await, Err(CheckoutError::Foreign { .. })));
 }

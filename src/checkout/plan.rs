@@ -43,9 +43,29 @@ pub struct Plan {
     pub foreign: Vec<String>,
     /// Digests of files that stay.
     pub index: Index,
+    /// What files that will be replaced or removed looked like, and where nothing stood.
+    pub seen: Vec<(String, Option<Stat>)>,
 }
 
 impl Plan {
+    /// Looks once more, since fetching takes time: what somebody has written meanwhile is theirs.
+    pub fn look_again(&mut self, target: &Target) -> Result<(), CheckoutError> {
+        for (path, before) in std::mem::take(&mut self.seen) {
+            let now = target.stat(&path).map_err(target.error("look at", &path))?;
+            if now.is_none() || now == before {
+                continue;
+            }
+            match self.delete.iter().position(|going| *going == path) {
+                Some(at) => {
+                    self.delete.remove(at);
+                    self.left.push(path);
+                }
+                None => self.foreign.push(path),
+            }
+        }
+        self.refuse_if_foreign(target)
+    }
+
     /// Refuses when something foreign stands in the way.
     pub fn refuse_if_foreign(&self, target: &Target) -> Result<(), CheckoutError> {
         if self.foreign.is_empty() {
@@ -108,6 +128,17 @@ impl Planner<'_> {
     fn everything(&mut self) {
         for (at, entry) in self.manifest.entries.iter().enumerate() {
             self.step(at, &entry.kind);
+            let top = entry.path.as_str().split('/').next().unwrap_or_default();
+            if self.plan.seen.last().is_none_or(|(last, _)| last != top) {
+                self.saw(top, None);
+            }
+        }
+    }
+
+    /// Keeps what [`Plan::look_again`] compares with; force takes whatever is there.
+    fn saw(&mut self, path: &str, stat: Option<Stat>) {
+        if !self.options.force {
+            self.plan.seen.push((path.to_owned(), stat));
         }
     }
 
@@ -158,6 +189,9 @@ impl Planner<'_> {
     fn compare_one(&mut self, at: usize, path: &str, kind: &Kind, there: Found) -> Result<(), CheckoutError> {
         match (kind, there) {
             (_, Found::Nothing) => {
+                if *kind != Kind::Directory {
+                    self.saw(path, None);
+                }
                 self.step(at, kind);
                 return Ok(());
             }
@@ -192,6 +226,9 @@ impl Planner<'_> {
                 // Replaced by one rename: no obstacle to remove first.
                 if !self.is_ours(path, there)? && !self.options.force {
                     self.plan.foreign.push(path.to_owned());
+                }
+                if let Some((_, stat, _)) = self.digests.get(path).copied() {
+                    self.saw(path, Some(stat));
                 }
                 self.plan.write.push(at);
                 return Ok(());
@@ -300,6 +337,9 @@ impl Planner<'_> {
             }
             let may_go = self.options.force || self.is_ours(path, there)?;
             if self.options.delete && may_go {
+                if let Some((_, stat, _)) = self.digests.get(path).copied() {
+                    self.saw(path, Some(stat));
+                }
                 self.plan.delete.push(path.to_owned());
             } else if there != Found::Directory {
                 self.plan.left.push(path.to_owned());

@@ -64,7 +64,19 @@ impl Stage {
     /// Makes the folder, and uses what an interrupted checkout left in it.
     pub fn open(target: &Target, manifest: &Manifest, plan: &Plan) -> Result<Self, CheckoutError> {
         let folder = target.state_path("stage");
-        fs::create_dir_all(&folder).map_err(CheckoutError::io("create", &folder))?;
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(CheckoutError::io("create", &folder)(error));
+            }
+            _ => {}
+        }
+        // What is not wanted in it is removed: a link would lead that elsewhere.
+        if !fs::symlink_metadata(&folder).map_err(CheckoutError::io("look at", &folder))?.is_dir() {
+            return Err(CheckoutError::BadTarget {
+                path: target.path().to_owned(),
+                reason: "its `.workspace/stage` is not a folder of ours".to_owned(),
+            });
+        }
         let mut stage = Self { folder, files: Vec::with_capacity(plan.write.len()), places: HashMap::new() };
         let mut copies: HashMap<Hash, u32> = HashMap::new();
         let mut names = HashMap::new();
@@ -155,7 +167,7 @@ impl Stage {
     /// Takes what is wanted out of a decompressed frame. Returns the bytes written.
     pub fn take(&self, manifest: &Manifest, frame: u32, raw: &[u8]) -> Result<u64, StageError> {
         let mut written = 0;
-        let mut checked: HashMap<(u32, u32), bool> = HashMap::new();
+        let mut checked: HashMap<(u32, u32), Hash> = HashMap::new();
         for place in self.places.get(&frame).into_iter().flatten() {
             let staged = &self.files[place.staged];
             let entry = &manifest.entries[staged.entry];
@@ -163,10 +175,8 @@ impl Stage {
             let (start, length) = (place.part.offset as usize, place.part.length as usize);
             // The manifest's checks put every part inside its frame.
             let content = raw.get(start..start + length).ok_or_else(|| damaged("a frame is too short"))?;
-            let right = *checked
-                .entry((place.part.offset, place.part.length))
-                .or_insert_with(|| Hash::of(content) == place.hash);
-            if !right {
+            let digest = checked.entry((place.part.offset, place.part.length)).or_insert_with(|| Hash::of(content));
+            if *digest != place.hash {
                 return Err(damaged("a content has another digest"));
             }
             written += content.len() as u64;
@@ -244,4 +254,50 @@ fn dress(file: &File, entry: &Entry) -> io::Result<()> {
     let time = rustix::fs::Timespec { tv_sec: *mtime, tv_nsec: 0 };
     rustix::fs::futimens(file, &rustix::fs::Timestamps { last_access: time, last_modification: time })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::manifest::{Frame, Header, PackInfo};
+
+    #[test]
+    fn a_place_that_one_digest_fits_was_taken_for_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::open(folder.path()).unwrap();
+        let entry = |path: &str, hash| Entry {
+            path: path.parse().unwrap(),
+            kind: Kind::File {
+                executable: false,
+                size: 4,
+                mtime: 0,
+                hash,
+                content: Content::Whole(Part { frame: 0, offset: 0, length: 4 }),
+            },
+        };
+        let manifest = Manifest {
+            header: Header {
+                format: 1,
+                reader: 1,
+                base: None,
+                created: jiff::Timestamp::UNIX_EPOCH,
+                tree: Hash::of(b""),
+                files: 2,
+                bytes: 8,
+                tool: None,
+                message: None,
+                author: None,
+                commit: None,
+                branch: None,
+                run: None,
+                plan: None,
+            },
+            packs: vec![PackInfo { id: ulid::Ulid::from_parts(1, 1), size: 9 }],
+            frames: vec![Frame { pack: 0, offset: 0, length: 9, raw: 4 }],
+            entries: vec![entry("a", Hash::of(b"good")), entry("b", Hash::of(b"else"))],
+        };
+        let plan = Plan { write: vec![0, 1], ..Plan::default() };
+        let stage = Stage::open(&target, &manifest, &plan).unwrap();
+        assert!(matches!(stage.take(&manifest, 0, b"good"), Err(StageError::Damaged { entry: 1, .. })));
+    }
 }

@@ -4,7 +4,9 @@
 //! may have put in place still counts as ours.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 
 use serde::{Deserialize, Serialize};
 
@@ -102,7 +104,9 @@ impl State {
     pub fn journal<'e>(target: &Target, entries: impl Iterator<Item = &'e Entry>) -> Result<(), CheckoutError> {
         let path = target.state_path(JOURNAL);
         let write = || -> io::Result<()> {
-            let mut file = std::fs::OpenOptions::new().append(true).create(true).open(&path)?;
+            // A link that was put there must not lead the writing elsewhere.
+            let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+            let mut file = OpenOptions::new().append(true).create(true).custom_flags(flags).open(&path)?;
             let mut out = io::BufWriter::new(&file);
             // Ends a line that a crash may have torn.
             out.write_all(b"\n")?;

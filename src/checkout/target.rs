@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::CheckoutError;
 use crate::format::tree::STATE_DIRECTORY;
+use crate::source::Stat;
 
 /// What stands at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +133,20 @@ impl Target {
             Err(error) => return Err(error),
         };
         look_at(&parent, name)
+    }
+
+    /// What a file looks like. Nothing where none stands, or no folder on the way.
+    pub fn stat(&self, path: &str) -> Result<Option<Stat>, Errno> {
+        let (parent, name) = match self.parent(path) {
+            Ok(parent) => parent,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Stat::of_raw(&stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The text of a link.

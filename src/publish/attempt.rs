@@ -85,7 +85,7 @@ impl Publisher<'_> {
             Ok(look) => look,
             Err(error) => {
                 if let Ok((read, true)) = &read {
-                    release_claim(self.store, &publication.name, read).await;
+                    self.release(&publication.name, read).await;
                 }
                 return Err(error);
             }
@@ -287,7 +287,17 @@ impl Publisher<'_> {
             tracing::debug!(%error, "some objects stay until the next collection");
         }
         if state.claimed {
-            release_claim(self.store, &publication.name, &state.read).await;
+            self.release(&publication.name, &state.read).await;
+        }
+    }
+
+    /// Takes back the claim, but only where DELETE honours its condition: elsewhere it would take whatever stands there by
+    /// now, and that may be a version that somebody else has published under the claimed name.
+    async fn release(&self, name: &WorkspaceName, claimed: &Read) {
+        if let Ok(bucket) = open_known(self.store, self.cache, &self.consent).await
+            && bucket.record.delete_if_match
+        {
+            release_claim(self.store, name, claimed).await;
         }
     }
 }

@@ -15,6 +15,10 @@ use crate::format::{Reference, Row, retention};
 use crate::store::StoreError;
 use crate::version::Read;
 
+/// Largest ref after a tag was given: room is left for one row of any size, so that tags alone are ever refused and never
+/// an upload.
+const MAX_BYTES_TAGGED: usize = MAX_BYTES - (4 << 10);
+
 impl Publisher<'_> {
     pub(super) async fn move_tag(
         &self,
@@ -29,7 +33,7 @@ impl Publisher<'_> {
                 return Err(PublishError::DeletedMeanwhile { name: publication.name.clone() });
             };
             reference.tag(tag, number);
-            if reference.to_bytes().len() > MAX_BYTES {
+            if reference.to_bytes().len() > MAX_BYTES_TAGGED {
                 return Err(PublishError::TagsFull { name: publication.name.clone() });
             }
             match swap::swap(self.store, &publication.name, Some(&state.read.etag), reference.clone(), None).await? {
@@ -71,7 +75,8 @@ impl Publisher<'_> {
             reference.tag(tag, row.number);
         }
         retention::thin(&mut reference, row.created);
-        if reference.to_bytes().len() > MAX_BYTES {
+        let most = if publication.tag.is_some() { MAX_BYTES_TAGGED } else { MAX_BYTES };
+        if reference.to_bytes().len() > most {
             return Err(PublishError::TagsFull { name: publication.name.clone() });
         }
         self.committing.store(true, Ordering::SeqCst);

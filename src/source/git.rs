@@ -28,13 +28,34 @@ pub struct Commit {
     pub author: Option<String>,
 }
 
+/// What points git elsewhere (`git rev-parse --local-env-vars`, without configuration) or changes how it reads paths.
+const ELSEWHERE: &[&str] = &[
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_CEILING_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GLOB_PATHSPECS",
+    "GIT_GRAFT_FILE",
+    "GIT_ICASE_PATHSPECS",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_LITERAL_PATHSPECS",
+    "GIT_NAMESPACE",
+    "GIT_NOGLOB_PATHSPECS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
+
 fn git(directory: &Path) -> Command {
     let mut command = Command::new("git");
     command.arg("-C").arg(directory);
     // Reading must neither start the repository's programs nor take locks; another owner's tree is only read.
     command.args(["-c", "core.fsmonitor=false", "-c", "safe.directory=*", "-c", "core.quotePath=false"]);
     command.env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C");
-    for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_CEILING_DIRECTORIES"] {
+    for variable in ELSEWHERE {
         command.env_remove(variable);
     }
     command.stdin(Stdio::null());
@@ -54,6 +75,12 @@ fn ask(directory: &Path, arguments: &[&str]) -> Option<String> {
 /// Whether the folder lies in a work tree, judged without git: some folder above has a `.git`.
 pub fn work_tree_above(directory: &Path) -> Option<PathBuf> {
     directory.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned)
+}
+
+/// Whether git can't be asked because it is not there.
+pub fn is_missing() -> bool {
+    let asked = Command::new("git").arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).status();
+    asked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// What git says, or nothing where it can't be asked: it is not installed, or the folder is not in a work tree, or is
@@ -122,7 +149,8 @@ fn failed(directory: &Path, message: &str) -> SourceError {
 
 /// The commit, branch and person behind a folder. Empty outside of a work tree.
 pub fn commit_of(directory: &Path) -> Commit {
-    if work_tree_above(directory).is_none() {
+    // A relative path does not show the folders above it.
+    if directory.canonicalize().ok().and_then(|directory| work_tree_above(&directory)).is_none() {
         return Commit::default();
     }
     let person = ask(directory, &["var", "GIT_AUTHOR_IDENT"]).and_then(|ident| {

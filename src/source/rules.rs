@@ -19,7 +19,10 @@ pub enum Verdict {
     /// Nothing.
     Silent,
     /// It goes.
-    Take,
+    Take {
+        /// Whether the pattern says more of the name than `*`: only then it takes back a secret.
+        by_name: bool,
+    },
     /// It does not go.
     Leave(Rule),
 }
@@ -37,29 +40,32 @@ impl IgnoreStack {
         Self { name, levels: Vec::new() }
     }
 
+    /// The rules that git would bring from outside of `root`, a folder in the work tree at `top`; weakest first.
+    pub fn enter_work_tree(&mut self, top: &Path, root: &Path) -> Result<(), SourceError> {
+        self.levels.push(Some(GitignoreBuilder::new(top).build_global().0));
+        let exclude = top.join(".git/info/exclude");
+        // In a linked work tree `.git` is a file, and the rules lie elsewhere.
+        if let Ok(bytes) = std::fs::read(&exclude) {
+            self.levels.push(Some(parse(top, &exclude, ".git/info/exclude", &bytes)?));
+        }
+        let above: Vec<&Path> = root.ancestors().skip(1).take_while(|folder| folder.starts_with(top)).collect();
+        for folder in above.into_iter().rev() {
+            self.enter(folder, &format!("{}/", folder.display()))?;
+        }
+        Ok(())
+    }
+
     /// Enters a folder. `prefix` is its path below the root, empty or ending with `/`.
     pub fn enter(&mut self, folder: &Path, prefix: &str) -> Result<(), SourceError> {
         let file = folder.join(self.name);
         let level = match std::fs::read(&file) {
-            Ok(bytes) => Some(self.parse(folder, &file, prefix, &bytes)?),
+            Ok(bytes) => Some(parse(folder, &file, &format!("{prefix}{}", self.name), &bytes)?),
             // A folder of that name is no ignore file.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => None,
             Err(error) => return Err(SourceError::unreadable(file, error)),
         };
         self.levels.push(level);
         Ok(())
-    }
-
-    fn parse(&self, folder: &Path, file: &Path, prefix: &str, bytes: &[u8]) -> Result<Gitignore, SourceError> {
-        let mut builder = GitignoreBuilder::new(folder);
-        let shown = format!("{prefix}{}", self.name);
-        let refuse =
-            |error: ignore::Error| SourceError::IgnoreFile { path: file.to_owned(), message: error.to_string() };
-        for line in String::from_utf8_lossy(bytes).trim_start_matches('\u{feff}').lines() {
-            // git passes over a pattern that it can't understand, and so do we.
-            let _ = builder.add_line(Some(shown.clone().into()), line);
-        }
-        builder.build().map_err(refuse)
     }
 
     /// Leaves the folder entered last.
@@ -72,7 +78,11 @@ impl IgnoreStack {
         for level in self.levels.iter().rev().flatten() {
             match level.matched(path, is_directory) {
                 Match::None => {}
-                Match::Whitelist(_) => return Verdict::Take,
+                Match::Whitelist(glob) => {
+                    let pattern = glob.original().trim_end_matches('/');
+                    let last = pattern.rsplit('/').next().unwrap_or_default().trim_start_matches('!');
+                    return Verdict::Take { by_name: last.chars().any(|character| character != '*') };
+                }
                 Match::Ignore(glob) => {
                     let file = glob.from().map_or_else(|| self.name.to_owned(), |from| from.display().to_string());
                     return Verdict::Leave(Rule::File(file, glob.original().to_owned()));
@@ -81,6 +91,17 @@ impl IgnoreStack {
         }
         Verdict::Silent
     }
+}
+
+/// `shown` is how people call the file.
+fn parse(folder: &Path, file: &Path, shown: &str, bytes: &[u8]) -> Result<Gitignore, SourceError> {
+    let mut builder = GitignoreBuilder::new(folder);
+    let refuse = |error: ignore::Error| SourceError::IgnoreFile { path: file.to_owned(), message: error.to_string() };
+    for line in String::from_utf8_lossy(bytes).trim_start_matches('\u{feff}').lines() {
+        // git passes over a pattern that it can't understand, and so do we.
+        let _ = builder.add_line(Some(shown.into()), line);
+    }
+    builder.build().map_err(refuse)
 }
 
 /// The defaults, ready to be asked.

@@ -2,7 +2,7 @@
 //!
 //! A folder that is left out is never opened (`node_modules/` costs one look), except to find out whether it is empty.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, FileType};
 use std::io::{self, Read};
@@ -99,16 +99,28 @@ impl<'a> Walk<'a> {
             listed.add(listing, "");
             listed
         });
+        let mut gitignore = IgnoreStack::new(GIT_IGNORE);
+        let mut warnings = Vec::new();
+        if git.is_none()
+            && let Some(top) = git::work_tree_above(root)
+            && git::is_missing()
+        {
+            gitignore.enter_work_tree(&top, root)?;
+            warnings.push(
+                "git is not installed: files that it tracks although an ignore rule excludes them are left out"
+                    .to_owned(),
+            );
+        }
         Ok(Self {
             root,
             options,
             git,
             own: IgnoreStack::new(WORKSPACE_IGNORE),
-            gitignore: IgnoreStack::new(GIT_IGNORE),
+            gitignore,
             defaults: Defaults::new(root)?,
             entries: Vec::new(),
             excluded: Vec::new(),
-            warnings: Vec::new(),
+            warnings,
             unknown_to_git: Vec::new(),
         })
     }
@@ -160,19 +172,19 @@ impl<'a> Walk<'a> {
         if name == ".git" || bytes == STATE_DIRECTORY.as_bytes() {
             return Ok(Fate::Unseen);
         }
-        let mut taken_back = inherited.taken_back;
+        // A `!` for a folder is no `!` for the secrets in it: the pattern must name the file.
+        let (mut taken_back, mut named) = (inherited.taken_back, false);
         match self.own.verdict(path, kind.is_dir()) {
             Verdict::Leave(rule) => return Ok(Fate::Stays(rule)),
-            Verdict::Take => taken_back = true,
+            Verdict::Take { by_name } => (taken_back, named) = (true, by_name),
             Verdict::Silent => {}
         }
         if kind.is_dir() {
             return self.fate_of_folder(path, bytes, taken_back, inherited, composer);
         }
         let tracked = self.git.as_ref().and_then(|git| git.files.get(bytes).copied());
-        // A `!` for a folder is no `!` for the secrets in it: the pattern must name the file.
-        let named = taken_back && !inherited.taken_back;
-        if !named && kind.is_file() && is_secret(path)? {
+        let secret = if named || !kind.is_file() { Ok(false) } else { is_secret(path) };
+        if matches!(secret, Ok(true)) {
             if tracked == Some(true) {
                 let shown = String::from_utf8_lossy(bytes);
                 self.warnings.push(format!(
@@ -184,11 +196,28 @@ impl<'a> Walk<'a> {
         if !kind.is_file() && !kind.is_symlink() {
             return Ok(Fate::Stays(Rule::Special));
         }
+        let fate = self.fate_by_rules(path, bytes, tracked, taken_back, inherited);
+        // One that can't be read is in nobody's way when it doesn't go.
+        if matches!(fate, Fate::Goes) {
+            secret?;
+        }
+        Ok(fate)
+    }
+
+    /// What the rules say of a file or link that is no secret.
+    fn fate_by_rules(
+        &mut self,
+        path: &Path,
+        bytes: &[u8],
+        tracked: Option<bool>,
+        taken_back: bool,
+        inherited: &Inherited,
+    ) -> Fate {
         if taken_back || tracked == Some(true) {
-            return Ok(Fate::Goes);
+            return Fate::Goes;
         }
         if let Some(rule) = &inherited.tracked_only {
-            return Ok(Fate::Stays(rule.clone()));
+            return Fate::Stays(rule.clone());
         }
         let ignored = match &self.git {
             Some(_) if tracked.is_none() => Verdict::Leave(Rule::Git),
@@ -196,19 +225,19 @@ impl<'a> Walk<'a> {
             None => self.gitignore.verdict(path, false),
         };
         if let Verdict::Leave(rule) = ignored {
-            let lock = name.to_str().is_some_and(|name| LOCK_FILES.contains(&name));
+            let lock = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| LOCK_FILES.contains(&name));
             if lock && self.options.include_lock {
-                return Ok(Fate::Goes);
+                return Fate::Goes;
             }
             if lock {
                 let shown = String::from_utf8_lossy(bytes);
                 self.warnings.push(format!("the lock file `{shown}` is left out ({rule}); `--include-lock` takes it"));
             }
-            return Ok(Fate::Stays(rule));
+            return Fate::Stays(rule);
         }
-        match self.defaults.verdict(path, false, composer) {
-            Verdict::Leave(rule) => Ok(Fate::Stays(rule)),
-            _ => Ok(Fate::Goes),
+        match self.defaults.verdict(path, false, false) {
+            Verdict::Leave(rule) => Fate::Stays(rule),
+            _ => Fate::Goes,
         }
     }
 
@@ -254,15 +283,44 @@ impl<'a> Walk<'a> {
     fn folders_unknown_to_git(&mut self) -> Result<(), SourceError> {
         while !self.unknown_to_git.is_empty() {
             let asked = std::mem::take(&mut self.unknown_to_git);
-            let names: Vec<String> = asked.iter().map(|(_, name)| name.clone()).collect();
-            let ignored: HashSet<String> = git::ignored(self.root, &names)?.into_iter().collect();
-            for (path, name) in asked {
-                if ignored.contains(&name) {
-                    self.excluded.push(Excluded { path: format!("{name}/"), rule: Rule::Git });
-                } else {
-                    self.folder(&path, &format!("{name}/"), &Inherited::default())?;
+            // git refuses to answer for what lies in a submodule.
+            let mut by_repository: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+            for (path, _) in &asked {
+                let repository = self.repository_of(path);
+                if let Some(name) = path.strip_prefix(repository).ok().and_then(Path::to_str) {
+                    by_repository.entry(repository.to_owned()).or_default().push(name.to_owned());
                 }
             }
+            let mut ignored = HashSet::new();
+            for (repository, names) in by_repository {
+                ignored.extend(git::ignored(&repository, &names)?.into_iter().map(|name| repository.join(name)));
+            }
+            for (path, name) in asked {
+                if ignored.contains(&path) {
+                    self.excluded.push(Excluded { path: format!("{name}/"), rule: Rule::Git });
+                } else {
+                    self.folder_again(&path, &name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder at or below the root whose repository a folder in it belongs to.
+    fn repository_of<'p>(&self, path: &'p Path) -> &'p Path {
+        let mut above = path.ancestors().skip(1);
+        above.find(|folder| folder.join(".git").exists() || *folder == self.root).unwrap_or(path)
+    }
+
+    /// Walks a folder after the walk has left it, under the ignore files above it.
+    fn folder_again(&mut self, path: &Path, name: &str) -> Result<(), SourceError> {
+        let above: Vec<usize> = name.match_indices('/').map(|(slash, _)| slash + 1).collect();
+        for end in std::iter::once(0).chain(above.iter().copied()) {
+            self.own.enter(&self.root.join(&name[..end]), &name[..end])?;
+        }
+        self.folder(path, &format!("{name}/"), &Inherited::default())?;
+        for _ in 0..=above.len() {
+            self.own.leave();
         }
         Ok(())
     }

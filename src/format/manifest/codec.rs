@@ -315,7 +315,9 @@ impl Body {
         } else if let Some((pack, offset, length, raw)) = line.frame {
             let info = self.packs.get(pack as usize).ok_or_else(|| FormatError::damaged("a frame has no pack"))?;
             let inside = offset.checked_add(length.into()).is_some_and(|end| end <= info.size);
-            if !inside || raw > MAX_FRAME || length == 0 {
+            // What does not compress grows by less than a hundredth.
+            let bounded = raw <= MAX_FRAME && length <= MAX_FRAME + MAX_FRAME / 64;
+            if !inside || !bounded || length == 0 {
                 return Err(FormatError::damaged("a frame does not lie inside its pack"));
             }
             self.frames.push(Frame { pack, offset, length, raw });

@@ -194,6 +194,18 @@ fn hostile_manifests_are_refused() {
     assert_eq!(swap("\"reader\":1", "\"reader\":2"), Err(FormatError::Newer { found: 2 }));
 }
 
+/// One range request brings a whole frame into memory.
+#[test]
+fn a_frame_could_be_as_long_as_its_pack_claimed_to_be() {
+    let honest = text(&encode(&sample()));
+    let with = |length: u64| {
+        let text = honest.replace("\"size\":1048576", "\"size\":8589934592");
+        decode(&packed(&text.replacen("[0,0,1000,1048576]", &format!("[0,0,{length},1048576]"), 1)))
+    };
+    assert!(with(2 << 20).is_ok());
+    assert!(with(u64::from(u32::MAX)).is_err());
+}
+
 #[test]
 fn a_bomb_is_refused_before_it_fills_the_memory() {
     let bomb = zstd::stream::encode_all(std::io::repeat(b'x').take(64 << 20), 3).unwrap();
