@@ -68,11 +68,9 @@ impl Index {
         self.files.insert(path.to_owned(), Remembered { stat, hashed, hash });
     }
 
-    /// Takes over what another index knows of a path.
-    pub fn copy_from(&mut self, other: &Self, path: &str) {
-        if let Some(known) = other.files.get(path) {
-            self.files.insert(path.to_owned(), *known);
-        }
+    /// Forgets all paths but those that please.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.files.retain(|path, _| keep(path));
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::budget;
 use crate::commands;
 use crate::environment::{self, Environment};
 use crate::failure;
@@ -121,7 +122,12 @@ pub fn main() -> ExitCode {
     );
     start_logging(&cli.global, &environment);
     let context = Context { output: output.clone(), environment, global: cli.global };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        // Each thread that compresses keeps buffers: no more than the cores can use, and some that wait for a disk.
+        .max_blocking_threads(2 * budget::threads() + 4)
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             return failure::report(&output, &anyhow::Error::new(error).context("can't start the I/O threads"));

@@ -603,7 +603,8 @@ fn a_full_disk_leaves_the_target_as_it_was() {
     let environment = TestEnvironment::new();
     let app = environment.folder("app");
     fs::write(app.join("a"), "new").unwrap();
-    let noise: Vec<u8> = (0..3_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let noise: Vec<u8> =
+        (0..3_u32 << 18).flat_map(|n| n.wrapping_mul(2_654_435_761).rotate_left(11).to_le_bytes()).collect();
     fs::write(app.join("large"), noise).unwrap();
     environment.run(["upload", "a", app.to_str().unwrap()]).ok();
     // A file system of 2 MiB in a mount namespace of its own.

@@ -274,7 +274,7 @@ fn advance(step: Step, world: &mut World, without: Without) -> Step {
         },
         Step::Reread { upload } => reread(world, upload, without),
         Step::Check { read, listed, upload } => check(world, read, &listed, upload, without),
-        Step::List(read) => list(world, read, without),
+        Step::List(read) => list(world, &read, without),
         Step::Announce { swap, sent: false, list } => {
             if swap.send(world) {
                 Step::Grace(world.random.below(12))
@@ -384,7 +384,7 @@ fn check(world: &World, read: Ref, listed: &BTreeSet<u64>, mut upload: Upload, w
     Step::Send { left: lost.len(), upload }
 }
 
-fn list(world: &mut World, read: Ref, without: Without) -> Step {
+fn list(world: &mut World, read: &Ref, without: Without) -> Step {
     let needed: BTreeSet<u64> = read.rows.iter().flat_map(|row| row.packs.iter().copied()).collect();
     let all: Vec<u64> = world.packs.iter().filter(|(root, _)| *root == read.root).map(|(_, pack)| *pack).collect();
     let listed: BTreeSet<u64> =

@@ -4,6 +4,7 @@
 //! [`runner`], with a local folder in place of the store.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -322,7 +323,7 @@ fn neither_install_nor_the_application_sees_our_settings() {
 #[test]
 fn a_failed_install_is_reported_with_its_last_lines() {
     let stage = Stage::new(SERVER).plan(|plan| {
-        plan.install = vec![application::Command::parse("for i in $(seq 99); do echo line $i; done; exit 3")]
+        plan.install = vec![application::Command::parse("for i in $(seq 99); do echo line $i; done; exit 3")];
     });
     let finished = stage.run();
     assert!(finished.log.contains("RUN ERROR: install failed"), "{}", finished.log);

@@ -18,6 +18,6 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let list = List { format: 1, keys: vec!["data/a/R/packs/P.tar.zst".into()] };
-        insta::assert_snapshot!(serde_json::to_string(&list).unwrap(), @"");
+        insta::assert_snapshot!(serde_json::to_string(&list).unwrap(), @r#"{"format":1,"keys":["data/a/R/packs/P.tar.zst"]}"#);
     }
 }

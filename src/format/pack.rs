@@ -8,6 +8,8 @@
 
 mod tar_header;
 
+use std::cell::RefCell;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use ulid::Ulid;
 use zstd::bulk::{Compressor, Decompressor};
@@ -68,6 +70,11 @@ pub enum PackError {
 }
 
 impl FrameBuilder {
+    /// With room for so many raw bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { raw: Vec::with_capacity(bytes), contents: Vec::new() }
+    }
+
     /// Adds a file as a tar entry.
     pub fn add(
         &mut self,
@@ -110,14 +117,54 @@ impl FrameBuilder {
     }
 }
 
-fn compress(raw: &[u8]) -> Result<Vec<u8>, PackError> {
-    let mut compressor = Compressor::new(LEVEL).map_err(|_| PackError::Compression)?;
-    compressor.include_checksum(true).map_err(|_| PackError::Compression)?;
-    let bytes = compressor.compress(raw).map_err(|_| PackError::Compression)?;
-    match zstd::bulk::decompress(&bytes, raw.len()) {
-        Ok(again) if again == raw => Ok(bytes),
-        _ => Err(PackError::Compression),
+/// The largest buffer that a thread keeps, in bytes.
+const KEPT: usize = 2 << 20;
+
+/// What a thread keeps for all its frames: contexts and buffers of a megabyte each are not made anew for every one.
+struct Codec {
+    compressor: Compressor<'static>,
+    decompressor: Decompressor<'static>,
+    scratch: Vec<u8>,
+}
+
+impl Codec {
+    fn new() -> std::io::Result<Self> {
+        let mut compressor = Compressor::new(LEVEL)?;
+        compressor.include_checksum(true)?;
+        Ok(Self { compressor, decompressor: Decompressor::new()?, scratch: Vec::new() })
     }
+
+    /// Compresses, and compares what comes back with what went in.
+    fn compress(&mut self, raw: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        scratch.reserve_exact(zstd::zstd_safe::compress_bound(raw.len()));
+        self.compressor.compress_to_buffer(raw, &mut scratch)?;
+        let bytes = scratch.as_slice().to_vec();
+        scratch.clear();
+        self.decompressor.decompress_to_buffer(&bytes, &mut scratch)?;
+        let same = scratch == raw;
+        // The buffer of a large file is not kept: there are many threads.
+        if scratch.capacity() <= KEPT {
+            self.scratch = scratch;
+        }
+        Ok(same.then_some(bytes))
+    }
+}
+
+/// Runs `act` with the thread's codec, made at its first use.
+fn with_codec<T>(act: impl FnOnce(&mut Codec) -> std::io::Result<T>) -> std::io::Result<T> {
+    thread_local! {
+        static CODEC: RefCell<Option<Codec>> = const { RefCell::new(None) };
+    }
+    CODEC.with_borrow_mut(|codec| match codec {
+        Some(codec) => act(codec),
+        None => act(codec.insert(Codec::new()?)),
+    })
+}
+
+fn compress(raw: &[u8]) -> Result<Vec<u8>, PackError> {
+    with_codec(|codec| codec.compress(raw)).ok().flatten().ok_or(PackError::Compression)
 }
 
 /// Decompresses a frame that has `raw` bytes. zstd checks the content checksum.
@@ -125,13 +172,11 @@ pub fn decompress(bytes: &[u8], raw: u32) -> Result<Vec<u8>, FormatError> {
     if raw > MAX_FRAME {
         return Err(FormatError::OverLimit { what: "a frame", limit: MAX_FRAME.into() });
     }
-    let damaged = |reason: String| FormatError::damaged(reason);
-    let mut decompressor = Decompressor::new().map_err(|error| damaged(error.to_string()))?;
-    let content = decompressor
-        .decompress(bytes, raw as usize)
-        .map_err(|error| damaged(format!("a frame does not decompress ({error})")))?;
+    let mut content = Vec::with_capacity(raw as usize);
+    with_codec(|codec| codec.decompressor.decompress_to_buffer(bytes, &mut content))
+        .map_err(|error| FormatError::damaged(format!("a frame does not decompress ({error})")))?;
     if content.len() != raw as usize {
-        return Err(damaged(format!("a frame has {} bytes instead of {raw}", content.len())));
+        return Err(FormatError::damaged(format!("a frame has {} bytes instead of {raw}", content.len())));
     }
     Ok(content)
 }

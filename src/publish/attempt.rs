@@ -54,7 +54,7 @@ pub(super) struct State {
     /// The collection counter when it began.
     pub(super) collections: u64,
     pub(super) sent: Sent,
-    pub(super) sent_files: HashSet<String>,
+    pub(super) sent_files: u64,
     pub(super) new_bytes: u64,
     pub(super) told: HashSet<String>,
 }
@@ -97,7 +97,7 @@ impl Publisher<'_> {
             claimed,
             collections,
             sent: Sent::default(),
-            sent_files: HashSet::new(),
+            sent_files: 0,
             new_bytes: 0,
             told: HashSet::new(),
         };
@@ -172,7 +172,7 @@ impl Publisher<'_> {
                 self.write_manifest(publication, &look, &contents, loaded.as_ref(), plan, state, uploads).await?;
             match self.commit(publication, state, &row).await? {
                 None => {
-                    self.remember(&look, state, &row);
+                    self.remember(&mut look, state, &row);
                     return Ok(self.report(Outcome::Published, publication, &look, state, &row));
                 }
                 Some(read) => {
@@ -250,7 +250,7 @@ impl Publisher<'_> {
         Ok(moved.is_none())
     }
 
-    fn remember(&self, look: &Look, state: &State, row: &Row) {
+    fn remember(&self, look: &mut Look, state: &State, row: &Row) {
         look.save(self.cache);
         let reference = &state.read.reference;
         self.cache.save_seen(reference.root, row.id);
@@ -268,7 +268,7 @@ impl Publisher<'_> {
             id: row.id,
             files: row.files,
             bytes: row.bytes,
-            sent_files: state.sent_files.len() as u64,
+            sent_files: state.sent_files,
             new_bytes: state.new_bytes,
             excluded: look.selection.excluded.clone(),
             runtime: row.runtime.clone(),

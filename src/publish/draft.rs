@@ -11,6 +11,7 @@ use super::look::{Look, Tree};
 use super::packing::{Packed, Packer, Uploads, Wanted};
 use super::{Publication, PublishError, now};
 use crate::application::{self, Plan};
+use crate::budget::BYTES_IN_FLIGHT;
 use crate::format::manifest::{self, ContentIndex, Header, ManifestBuilder};
 use crate::format::reference::cut_message;
 use crate::format::tree::digest;
@@ -24,6 +25,8 @@ use crate::version::{self, Loaded};
 const SMALL_PACKS: usize = 32;
 /// How much is sent again for folding, in compressed bytes.
 const FOLD: u64 = 16 << 20;
+/// What an entry takes while a manifest is made, in bytes.
+const DRAFTED: u64 = 1_024;
 /// A delta may be this large before a new base is written, in bytes; or a sixteenth of its base.
 const DELTA: u64 = 64 << 10;
 
@@ -121,9 +124,7 @@ impl Publisher<'_> {
             if let Some(parts) = cut {
                 state.sent.contents.add_cut(hashed.hash, parts);
             }
-            if new {
-                state.sent_files.insert(look.selection.entries[at].path.to_string());
-            }
+            state.sent_files += u64::from(new);
         }
         state.new_bytes += outcome.new_bytes;
         match outcome.moved {
@@ -148,6 +149,9 @@ impl Publisher<'_> {
         uploads: Uploads,
     ) -> Result<(Row, Ulid), PublishError> {
         let moved = || PublishError::Moving { folder: publication.folder.clone(), path: String::new() };
+        // The manifest of a large tree is no small thing itself: it waits until enough packs are gone.
+        let room = (look.selection.entries.len() as u64 * DRAFTED).min(BYTES_IN_FLIGHT * 3 / 8);
+        let _room = self.budget.take(room).await;
         let mut entries = look.entries().ok_or_else(moved)?;
         let current = state.read.reference.current_row();
         let base = loaded.map(|loaded| loaded.base.as_ref().unwrap_or(&loaded.manifest));

@@ -29,12 +29,15 @@ pub fn preview(folder: &Path, options: SourceOptions) -> Result<Preview, Publish
 
 /// The folder as the publication knows it.
 pub struct Look {
+    /// What is source.
     pub selection: Selection,
+    /// The digest of each entry that is a file, once it is known.
     pub hashes: Vec<Option<Hash>>,
     index: Index,
 }
 
 impl Look {
+    /// Walks the folder, and asks the index.
     pub fn take(folder: &Path, options: SourceOptions, cache: &Cache) -> Result<Self, PublishError> {
         let selection = source::select(folder, options)?;
         let index = cache.index(&selection.root);
@@ -42,6 +45,7 @@ impl Look {
         Ok(Self { selection, hashes, index })
     }
 
+    /// Takes in what reading a file told.
     pub fn learn(&mut self, at: usize, hashed: &Hashed) {
         let entry = &mut self.selection.entries[at];
         entry.kind = SourceKind::File(hashed.stat);
@@ -68,12 +72,11 @@ impl Look {
         self.selection.entries.iter().zip(&self.hashes).map(entry).collect()
     }
 
-    pub fn save(&self, cache: &Cache) {
-        let mut index = Index::default();
-        for entry in &self.selection.entries {
-            index.copy_from(&self.index, entry.path.as_str());
-        }
-        cache.save_index(&self.selection.root, &index);
+    /// Keeps what is known of the files that are there.
+    pub fn save(&mut self, cache: &Cache) {
+        let paths: HashSet<&str> = self.selection.entries.iter().map(|entry| entry.path.as_str()).collect();
+        self.index.retain(|path| paths.contains(path));
+        cache.save_index(&self.selection.root, &self.index);
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 use ulid::Ulid;
 
-use crate::budget::{Budget, Taken, threads};
+use crate::budget::{BYTES_IN_FLIGHT, Budget, Taken, threads};
 use crate::format::chunking::{self, CUT_ABOVE};
 use crate::format::manifest::ContentIndex;
 use crate::format::pack::{BuiltFrame, FRAME_TARGET, FrameBuilder, PackBuilder, PackError};
@@ -27,6 +27,8 @@ use super::scan::{self, Hashed, ReadFailure};
 
 /// Files of at least this size get a frame of their own.
 const OWN_FRAME: u64 = 1 << 20;
+/// What a file takes in the lists that go along with it, in bytes, at half the budget at most.
+const LISTED: u64 = 768;
 /// How often a large file that changes while it is read is read again.
 const LARGE_READS: u32 = 3;
 
@@ -111,12 +113,16 @@ struct Built {
 }
 
 /// Packs being sent. Ended by [`Uploads::finish`]; dropping it aborts them.
-pub struct Uploads(JoinSet<Result<(), StoreError>>);
+pub struct Uploads {
+    tasks: JoinSet<Result<(), StoreError>>,
+    /// What the lists of files take, until the publication is done with them.
+    _lists: Taken,
+}
 
 impl Uploads {
     /// Waits for all.
     pub async fn finish(mut self) -> Result<(), PublishError> {
-        while let Some(sent) = self.0.join_next().await {
+        while let Some(sent) = self.tasks.join_next().await {
             sent??;
         }
         Ok(())
@@ -137,6 +143,7 @@ impl Packer<'_> {
             let name = file.path.rsplit('/').next().unwrap_or_default();
             name.rsplit_once('.').map(|(_, extension)| extension.to_owned()).unwrap_or_default()
         };
+        let lists = self.budget.take((wanted.len() as u64 * LISTED).min(BYTES_IN_FLIGHT / 2)).await;
         wanted.sort_by_cached_key(|file| (extension(file), file.path.clone()));
         let (large, small): (Vec<Wanted>, Vec<Wanted>) =
             wanted.into_iter().partition(|file| file.stat.size > CUT_ABOVE);
@@ -168,7 +175,7 @@ impl Packer<'_> {
             self.pack_large(&root, file, &claims, &mut assembler, &mut outcome).await?;
         }
         assembler.close()?;
-        Ok((outcome, Uploads(assembler.uploads)))
+        Ok((outcome, Uploads { tasks: assembler.uploads, _lists: lists }))
     }
 
     async fn pack_large(
@@ -273,7 +280,9 @@ fn groups(files: Vec<Wanted>) -> Vec<Vec<Wanted>> {
 }
 
 fn build(root: &Path, group: Vec<Wanted>, claims: &Claims) -> Result<Built, PublishError> {
-    let mut frame = FrameBuilder::default();
+    // Content, header and padding; long names take two blocks more, which then grow the buffer.
+    let bytes: u64 = group.iter().map(|file| file.stat.size + 1_024).sum();
+    let mut frame = FrameBuilder::with_capacity(usize::try_from(bytes).unwrap_or(0));
     let mut built = Built::default();
     for file in group {
         let (content, hashed) = match scan::content(&root.join(&file.path)) {
@@ -304,7 +313,7 @@ fn build_part(part: &[u8], claims: &Claims) -> Result<(Hash, Built), PackError> 
     let hash = Hash::of(part);
     let mut built = Built::default();
     if claims.claim(hash) {
-        let mut frame = FrameBuilder::default();
+        let mut frame = FrameBuilder::with_capacity(part.len() + 1_024);
         frame.add_part(hash, part)?;
         built.frame = Some(frame.finish()?);
         built.new_bytes = part.len() as u64;
