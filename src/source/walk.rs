@@ -3,7 +3,7 @@
 //! A folder that is left out is never opened (`node_modules/` costs one look), except to find out whether it is empty.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, FileType};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -54,6 +54,9 @@ struct Walk<'a> {
     entries: Vec<SourceEntry>,
     excluded: Vec<Excluded>,
     warnings: Vec<String>,
+    /// The first pair of names that differ only in case, and how many pairs there are.
+    collision: Option<(String, String)>,
+    collisions: usize,
     unknown_to_git: Vec<(PathBuf, String)>,
 }
 
@@ -121,6 +124,8 @@ impl<'a> Walk<'a> {
             entries: Vec::new(),
             excluded: Vec::new(),
             warnings,
+            collision: None,
+            collisions: 0,
             unknown_to_git: Vec::new(),
         })
     }
@@ -142,10 +147,19 @@ impl<'a> Walk<'a> {
             self.gitignore.enter(folder, prefix)?;
         }
         let composer = listing.iter().any(|(name, _)| name == "composer.json");
+        // Names that are one where case does not count, as on most Macs, stand in one folder.
+        let mut lowered: HashMap<String, String> = HashMap::new();
         for (name, kind) in listing {
             let path = folder.join(&name);
             let bytes = [prefix.as_bytes(), name.as_bytes()].concat();
-            match self.fate(&path, &bytes, kind, inherited, composer)? {
+            let fate = self.fate(&path, &bytes, kind, inherited, composer)?;
+            if matches!(fate, Fate::Goes | Fate::Descend(_))
+                && let Some(other) = lowered.insert(name.to_string_lossy().to_lowercase(), shown(prefix, &name))
+            {
+                self.collisions += 1;
+                self.collision.get_or_insert((other, shown(prefix, &name)));
+            }
+            match fate {
                 Fate::Unseen => {}
                 Fate::Goes => self.take(&path, bytes, kind)?,
                 Fate::Stays(rule) => self.leave_out(&bytes, kind, rule),
@@ -371,8 +385,11 @@ impl<'a> Walk<'a> {
         }
         self.entries.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         self.excluded.sort_unstable_by(|one, other| one.path.cmp(&other.path));
-        let warning = collisions(&self.entries);
-        self.warnings.extend(warning);
+        if let Some((one, other)) = self.collision {
+            let more =
+                if self.collisions > 1 { format!(", and {} more pairs", self.collisions - 1) } else { String::new() };
+            self.warnings.push(format!("`{one}` and `{other}` are one file where case does not count{more}"));
+        }
         Ok(Selection {
             root: self.root.to_owned(),
             entries: self.entries,
@@ -382,18 +399,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Names that are one where case does not count, as on most Macs.
-fn collisions(entries: &[SourceEntry]) -> Option<String> {
-    let mut seen: HashMap<String, &str> = HashMap::with_capacity(entries.len());
-    let mut pairs = Vec::new();
-    for entry in entries {
-        if let Some(other) = seen.insert(entry.path.as_str().to_lowercase(), entry.path.as_str()) {
-            pairs.push((other, entry.path.as_str()));
-        }
-    }
-    let (one, other) = pairs.first()?;
-    let more = if pairs.len() > 1 { format!(", and {} more pairs", pairs.len() - 1) } else { String::new() };
-    Some(format!("`{one}` and `{other}` are one file where case does not count{more}"))
+fn shown(prefix: &str, name: &OsStr) -> String {
+    format!("{prefix}{}", name.to_string_lossy())
 }
 
 fn list(folder: &Path) -> io::Result<Vec<(OsString, FileType)>> {
