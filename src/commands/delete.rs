@@ -55,9 +55,9 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
             }
         }
         Ok(_) => {}
-        // What a killed deletion left behind is finished.
+        // What a killed deletion or a killed first upload left behind is removed.
         Err(error) => match version::read_reference(&store, &name).await {
-            Ok(Some(read)) if read.reference.deleted => {}
+            Ok(Some(read)) if !read.reference.is_visible() => {}
             _ => return Err(error.into()),
         },
     }

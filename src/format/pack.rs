@@ -20,6 +20,9 @@ use super::{FormatError, Hash};
 pub const FRAME_TARGET: u64 = 512 << 10;
 /// A pack is closed once it has so many compressed bytes.
 pub const CLOSE_AT: usize = 16 << 20;
+/// What a pack's buffer is made for, in bytes: it never grows, pages that are never written to cost nothing, and glibc gives
+/// back at once what is larger than 32 MiB (`M_MMAP_THRESHOLD`, mallopt(3)).
+const CAPACITY: usize = 33 << 20;
 /// Packs smaller than this are folded into others when there are many.
 pub const SMALL: u64 = 4 << 20;
 /// The most raw bytes a frame may have: a file of 8 MiB with its header, twice over.
@@ -216,8 +219,7 @@ pub struct Pack {
 impl PackBuilder {
     /// An empty one.
     pub fn new(id: Ulid) -> Self {
-        // Growing would double what is held. Pages that are never written to cost nothing.
-        Self { id, bytes: BytesMut::with_capacity(CLOSE_AT + (9 << 20)), frames: Vec::new() }
+        Self { id, bytes: BytesMut::with_capacity(CAPACITY), frames: Vec::new() }
     }
 
     /// Adds a frame; true when the pack should be closed now.

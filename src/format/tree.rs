@@ -75,7 +75,10 @@ impl FromStr for TreePath {
                 "." | ".." => return refuse("it has a part `.` or `..`"),
                 _ if part.len() > MAX_PART => return refuse("it has a part longer than 255 bytes"),
                 _ if part.contains('\0') => return refuse("it contains a NUL"),
-                STATE_DIRECTORY if depth == 1 => return refuse("`.workspace` is kept for the target's own state"),
+                // In any case: some file systems don't tell them apart.
+                _ if depth == 1 && part.eq_ignore_ascii_case(STATE_DIRECTORY) => {
+                    return refuse("`.workspace` is kept for the target's own state");
+                }
                 _ => {}
             }
         }
@@ -237,7 +240,21 @@ mod tests {
             assert!(good.parse::<TreePath>().is_ok(), "{good:?}");
         }
         let long = "x".repeat(256);
-        for bad in ["", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a\0b", ".workspace", ".workspace/x", &long] {
+        for bad in [
+            "",
+            "/a",
+            "a/",
+            "a//b",
+            ".",
+            "..",
+            "a/../b",
+            "./a",
+            "a\0b",
+            ".workspace",
+            ".workspace/x",
+            ".Workspace/x",
+            &long,
+        ] {
             assert!(bad.parse::<TreePath>().is_err(), "{bad:?}");
         }
     }

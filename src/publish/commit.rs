@@ -32,6 +32,12 @@ impl Publisher<'_> {
             let Some(number) = reference.rows.iter().find(|row| row.id == version).map(|row| row.number) else {
                 return Err(PublishError::DeletedMeanwhile { name: publication.name.clone() });
             };
+            if let Some(expected) = publication.expect
+                && expected != reference.current
+            {
+                let (name, found) = (publication.name.clone(), reference.current);
+                return Err(PublishError::Expected { name, expected, found });
+            }
             reference.tag(tag, number);
             if reference.to_bytes().len() > MAX_BYTES_TAGGED {
                 return Err(PublishError::TagsFull { name: publication.name.clone() });

@@ -11,6 +11,9 @@ use crate::cache::{Cache, Index};
 use crate::format::{Content, Entry, Hash, Kind};
 use crate::source::{self, Selection, SourceEntry, SourceKind, SourceOptions};
 
+/// The largest file that detection reads, in bytes: lock files of large projects have some MiB.
+const LARGEST_READ: u64 = 64 << 20;
+
 /// What an upload of `folder` would take. No request is made.
 pub fn preview(folder: &Path, options: SourceOptions) -> Result<Preview, PublishError> {
     let selection = source::select(folder, options)?;
@@ -101,8 +104,11 @@ impl SourceTree for Tree<'_> {
         if !self.contains(path) {
             return Ok(None);
         }
-        match std::fs::read(self.selection.root.join(path)) {
-            Ok(content) => Ok(Some(content)),
+        let path = self.selection.root.join(path);
+        match std::fs::symlink_metadata(&path) {
+            // A link may lead out of the tree, and no manifest or lock file is this large.
+            Ok(metadata) if !metadata.is_file() || metadata.len() > LARGEST_READ => Ok(None),
+            Ok(_) => std::fs::read(&path).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

@@ -40,10 +40,9 @@ pub async fn remove(store: &Store, name: &WorkspaceName, conditional_delete: boo
         let tombstone = Reference::tombstone(root, found.reference.nonces.clone());
         match swap(store, name, Some(&found.etag), tombstone, None).await? {
             Swapped::Done => break,
-            Swapped::Lost(None) => return Err(PublishError::DeletedMeanwhile { name: name.clone() }),
-            Swapped::Lost(Some(read)) if read.reference.root != root => {
-                return Err(PublishError::DeletedMeanwhile { name: name.clone() });
-            }
+            // Somebody else deleted it, or made it anew since: what is left below the old root may go.
+            Swapped::Lost(None) => break,
+            Swapped::Lost(Some(read)) if read.reference.root != root => break,
             Swapped::Lost(Some(read)) => found = *read,
         }
         attempts += 1;

@@ -183,7 +183,7 @@ impl<'a> Walk<'a> {
         composer: bool,
     ) -> Result<Fate, SourceError> {
         let name = path.file_name().unwrap_or_default();
-        if name == ".git" || bytes == STATE_DIRECTORY.as_bytes() {
+        if name == ".git" || bytes.eq_ignore_ascii_case(STATE_DIRECTORY.as_bytes()) {
             return Ok(Fate::Unseen);
         }
         // A `!` for a folder is no `!` for the secrets in it: the pattern must name the file.
