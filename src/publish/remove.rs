@@ -39,9 +39,8 @@ pub async fn remove(store: &Store, name: &WorkspaceName, conditional_delete: boo
     while !found.reference.deleted {
         let tombstone = Reference::tombstone(root, found.reference.nonces.clone());
         match swap(store, name, Some(&found.etag), tombstone, None).await? {
-            Swapped::Done => break,
-            // Somebody else deleted it, or made it anew since: what is left below the old root may go.
-            Swapped::Lost(None) => break,
+            // Or somebody else deleted it, or made it anew since: what is left below the old root may go.
+            Swapped::Done | Swapped::Lost(None) => break,
             Swapped::Lost(Some(read)) if read.reference.root != root => break,
             Swapped::Lost(Some(read)) => found = *read,
         }
