@@ -62,29 +62,13 @@ mod tests {
     use super::*;
     use crate::format::Entry;
     use crate::format::manifest::{Header, ManifestBuilder};
-    use crate::format::tree::digest;
 
     fn with(links: &[(&str, &str)]) -> Manifest {
         let mut builder = ManifestBuilder::default();
         for (path, target) in links {
             builder.push(Entry { path: path.parse().unwrap(), kind: Kind::Link { target: (*target).into() } });
         }
-        builder.finish(Header {
-            format: 1,
-            reader: 1,
-            base: None,
-            created: jiff::Timestamp::UNIX_EPOCH,
-            tree: digest(&[]),
-            files: 0,
-            bytes: 0,
-            tool: None,
-            message: None,
-            author: None,
-            commit: None,
-            branch: None,
-            run: None,
-            plan: None,
-        })
+        builder.finish(Header::bare(&[]))
     }
 
     #[test]

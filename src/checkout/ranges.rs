@@ -60,28 +60,11 @@ pub fn ranges(manifest: &Manifest, wanted: &BTreeSet<u32>) -> Vec<FrameRange> {
 mod tests {
     use super::*;
     use crate::format::manifest::{Frame, Header, PackInfo};
-    use crate::format::{Hash, Manifest};
 
     /// One pack with frames at the given offsets (MiB) of the given lengths (KiB).
     fn manifest(size: u64, frames: &[(u64, u32)]) -> Manifest {
-        let header = Header {
-            format: 1,
-            reader: 1,
-            base: None,
-            created: jiff::Timestamp::UNIX_EPOCH,
-            tree: Hash::of(b""),
-            files: 0,
-            bytes: 0,
-            tool: None,
-            message: None,
-            author: None,
-            commit: None,
-            branch: None,
-            run: None,
-            plan: None,
-        };
         Manifest {
-            header,
+            header: Header::bare(&[]),
             packs: vec![PackInfo { id: ulid::Ulid::from_parts(1, 1), size: size << 20 }],
             frames: frames
                 .iter()

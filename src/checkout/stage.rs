@@ -276,22 +276,7 @@ mod tests {
             },
         };
         let manifest = Manifest {
-            header: Header {
-                format: 1,
-                reader: 1,
-                base: None,
-                created: jiff::Timestamp::UNIX_EPOCH,
-                tree: Hash::of(b""),
-                files: 2,
-                bytes: 8,
-                tool: None,
-                message: None,
-                author: None,
-                commit: None,
-                branch: None,
-                run: None,
-                plan: None,
-            },
+            header: Header::bare(&[]),
             packs: vec![PackInfo { id: ulid::Ulid::from_parts(1, 1), size: 9 }],
             frames: vec![Frame { pack: 0, offset: 0, length: 9, raw: 4 }],
             entries: vec![entry("a", Hash::of(b"good")), entry("b", Hash::of(b"else"))],

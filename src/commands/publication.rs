@@ -14,7 +14,7 @@ use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::cli::Context;
 use crate::failure::Exit;
-use crate::names::{NameError, WorkspaceName};
+use crate::names::{NameError, Tag, WorkspaceName};
 use crate::output::{escape, size};
 use crate::publish::{self, Outcome, Publication, Publisher};
 use crate::settings::Purpose;
@@ -24,15 +24,39 @@ use crate::store::bucket::WriteConsent;
 /// How many kinds of exclusion the summary names.
 const SHOWN: usize = 4;
 
+/// What shall be published, in the words of the command line.
+#[derive(Debug, clap::Args)]
+pub struct SourceArgs {
+    /// Name of the workspace: a-z, 0-9, `.`, `_`, `-`
+    pub name: String,
+    /// Folder to upload
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Take lock files even when an ignore rule excludes them
+    #[arg(long)]
+    pub include_lock: bool,
+    /// What this version is about
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Let this tag name the version
+    #[arg(long, value_name = "TAG")]
+    pub tag: Option<Tag>,
+    /// One document of JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    writer: WriterArgs,
+}
+
 /// What a writer may have to agree to.
 #[derive(Debug, Clone, Copy, clap::Args)]
-pub struct WriterArgs {
+struct WriterArgs {
     /// Use a bucket that holds other objects without asking
     #[arg(long)]
-    pub yes: bool,
+    yes: bool,
     /// Write to a server without conditional writes: nobody else writes at the same time
     #[arg(long)]
-    pub single_writer: bool,
+    single_writer: bool,
 }
 
 /// What came of it, for programs: these fields are an interface.
@@ -73,7 +97,7 @@ impl Report {
 }
 
 /// Parses a name, and says so when it had to be lowered.
-pub fn name(context: &Context, text: &str) -> Result<WorkspaceName, NameError> {
+fn name(context: &Context, text: &str) -> Result<WorkspaceName, NameError> {
     let name: WorkspaceName = text.parse()?;
     if name.as_str() != text {
         context.output.note(&format!("`{text}` is called `{name}`: names have no capitals"));
@@ -81,22 +105,22 @@ pub fn name(context: &Context, text: &str) -> Result<WorkspaceName, NameError> {
     Ok(name)
 }
 
-/// A publication of a folder, with what git or the CI system knows of it.
-pub fn of_folder(context: &Context, name: WorkspaceName, folder: PathBuf, source: SourceOptions) -> Publication {
-    let provenance = Provenance::of(&folder, &context.environment);
-    Publication {
-        name,
-        folder,
-        source,
-        message: None,
+/// The publication that the arguments ask for, with what git or the CI system knows of the folder.
+pub fn of(context: &Context, args: &SourceArgs) -> Result<Publication, NameError> {
+    let provenance = Provenance::of(&args.folder, &context.environment);
+    Ok(Publication {
+        name: name(context, &args.name)?,
+        folder: args.folder.clone(),
+        source: SourceOptions { include_lock: args.include_lock },
+        message: args.message.clone(),
         author: provenance.author,
         commit: provenance.commit,
         branch: provenance.branch,
         run: provenance.run,
-        tag: None,
+        tag: args.tag.clone(),
         expect: None,
         supersede: false,
-    }
+    })
 }
 
 /// Publishes, and says what came of it.
@@ -104,8 +128,7 @@ pub async fn run(
     context: &Context,
     publication: Publication,
     purpose: Purpose,
-    writer: &WriterArgs,
-    json: bool,
+    args: &SourceArgs,
 ) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let output = &context.output;
@@ -119,7 +142,7 @@ pub async fn run(
         cache: &cache,
         budget: &Budget::default(),
         observer: output.observer(),
-        consent: WriteConsent { yes: writer.yes, single_writer: writer.single_writer, ask: &ask },
+        consent: WriteConsent { yes: args.writer.yes, single_writer: args.writer.single_writer, ask: &ask },
         committing: committing.clone(),
     };
     let Some(report) = interrupt::unless(context, &committing, publisher.publish(&publication)).await else {
@@ -128,7 +151,7 @@ pub async fn run(
     };
     let report = report?;
     let seconds = began.elapsed().as_secs_f64();
-    if json {
+    if args.json {
         output.json(&Report {
             outcome: report.outcome,
             name: report.name.to_string(),

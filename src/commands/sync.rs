@@ -1,13 +1,10 @@
 //! `workspace sync`: the same publication, for CI.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::publication;
+use super::publication::{self, SourceArgs};
 use crate::cli::Context;
-use crate::names::Tag;
 use crate::settings::Purpose;
-use crate::source::SourceOptions;
 
 /// Upload a folder from CI: never asks, records commit, branch and run
 ///
@@ -19,38 +16,17 @@ use crate::source::SourceOptions;
   workspace sync myapp . --tag staging --json
   workspace sync myapp . --expect 7          only if version 7 is current")]
 pub struct Args {
-    /// Name of the workspace: a-z, 0-9, `.`, `_`, `-`
-    name: String,
-    /// Folder to upload
-    #[arg(default_value = ".", value_name = "DIR")]
-    folder: PathBuf,
-    /// Take lock files even when an ignore rule excludes them
-    #[arg(long)]
-    include_lock: bool,
-    /// What this version is about
-    #[arg(short, long, value_name = "TEXT")]
-    message: Option<String>,
-    /// Let this tag name the version
-    #[arg(long, value_name = "TAG")]
-    tag: Option<Tag>,
+    #[command(flatten)]
+    source: SourceArgs,
     /// Publish only if this is the current version's number; 0 for a workspace that isn't there yet
     #[arg(long, value_name = "N")]
     expect: Option<u64>,
-    /// One document of JSON on stdout
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    writer: publication::WriterArgs,
 }
 
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
-    let name = publication::name(context, &args.name)?;
-    let source = SourceOptions { include_lock: args.include_lock };
-    let mut publication = publication::of_folder(context, name, args.folder, source);
-    publication.message = args.message;
-    publication.tag = args.tag;
+    let mut publication = publication::of(context, &args.source)?;
     publication.expect = args.expect;
     publication.supersede = true;
-    publication::run(context, publication, Purpose::Unattended, &args.writer, args.json).await
+    publication::run(context, publication, Purpose::Unattended, &args.source).await
 }

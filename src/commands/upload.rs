@@ -1,16 +1,13 @@
 //! `workspace upload`: the folder becomes the next version.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::publication::{self, Report};
+use super::publication::{self, Report, SourceArgs};
 use crate::cli::Context;
 use crate::failure::Exit;
-use crate::names::Tag;
 use crate::output::{escape, size};
 use crate::publish::{self, Preview};
 use crate::settings::Purpose;
-use crate::source::SourceOptions;
 
 /// Upload a folder as the next version of a workspace
 ///
@@ -23,41 +20,21 @@ use crate::source::SourceOptions;
   workspace upload myapp ./app -m 'New logo'  another folder, with a message
   workspace upload myapp . --dry-run          what would go, and what would not")]
 pub struct Args {
-    /// Name of the workspace: a-z, 0-9, `.`, `_`, `-`
-    name: String,
-    /// Folder to upload
-    #[arg(default_value = ".", value_name = "DIR")]
-    folder: PathBuf,
-    /// Take lock files even when an ignore rule excludes them
-    #[arg(long)]
-    include_lock: bool,
-    /// What this version is about
-    #[arg(short, long, value_name = "TEXT")]
-    message: Option<String>,
-    /// Let this tag name the new version
-    #[arg(long, value_name = "TAG")]
-    tag: Option<Tag>,
+    #[command(flatten)]
+    source: SourceArgs,
     /// Only list what would go and what would not
     #[arg(long)]
     dry_run: bool,
-    /// One document of JSON on stdout
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    writer: publication::WriterArgs,
 }
 
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
-    let name = publication::name(context, &args.name)?;
-    let source = SourceOptions { include_lock: args.include_lock };
+    let source = args.source;
+    let publication = publication::of(context, &source)?;
     if args.dry_run {
-        return dry_run(context, &publish::preview(&args.folder, source)?, args.json);
+        return dry_run(context, &publish::preview(&publication.folder, publication.source)?, source.json);
     }
-    let mut publication = publication::of_folder(context, name, args.folder, source);
-    publication.message = args.message;
-    publication.tag = args.tag;
-    publication::run(context, publication, Purpose::Interactive, &args.writer, args.json).await
+    publication::run(context, publication, Purpose::Interactive, &source).await
 }
 
 fn dry_run(context: &Context, preview: &Preview, json: bool) -> anyhow::Result<ExitCode> {

@@ -134,3 +134,26 @@ impl Manifest {
         }
     }
 }
+
+#[cfg(test)]
+impl Header {
+    /// Of a version that consists of these entries, and says nothing else.
+    pub(crate) fn bare(entries: &[Entry]) -> Self {
+        Self {
+            format: super::FORMAT,
+            reader: super::FORMAT,
+            base: None,
+            created: Timestamp::constant(1_700_000_000, 0),
+            tree: digest(entries),
+            files: entries.len() as u64,
+            bytes: entries.iter().map(Entry::size).sum(),
+            tool: None,
+            message: None,
+            author: None,
+            commit: None,
+            branch: None,
+            run: None,
+            plan: None,
+        }
+    }
+}

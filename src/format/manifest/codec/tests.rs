@@ -1,33 +1,12 @@
 //! Golden bytes, composition of deltas, and manifests made by an enemy.
 
-use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
 use crate::format::manifest::{Location, ManifestBuilder};
-use crate::format::tree::digest;
 
 fn path(text: &str) -> TreePath {
     text.parse().unwrap()
-}
-
-fn header(entries: &[Entry]) -> Header {
-    Header {
-        format: FORMAT,
-        reader: FORMAT,
-        base: None,
-        created: Timestamp::from_second(1_700_000_000).unwrap(),
-        tree: digest(entries),
-        files: entries.len() as u64,
-        bytes: entries.iter().map(Entry::size).sum(),
-        tool: None,
-        message: None,
-        author: None,
-        commit: None,
-        branch: None,
-        run: None,
-        plan: None,
-    }
 }
 
 fn location(pack: u64, frame: u64, offset: u32, length: u32) -> Location {
@@ -67,8 +46,8 @@ fn sample() -> Manifest {
     });
     builder.push(Entry { path: path("latest"), kind: Kind::Link { target: "v2".into() } });
     builder.push(Entry { path: path("void/of"), kind: Kind::Directory });
-    let mut manifest = builder.finish(header(&[]));
-    manifest.header = header(&manifest.entries);
+    let mut manifest = builder.finish(Header::bare(&[]));
+    manifest.header = Header::bare(&manifest.entries);
     manifest
 }
 
@@ -113,8 +92,8 @@ fn golden_delta() {
         }
     }
     file(&mut builder, "run.sh", b"#!/bin/bash\n", location(3, 0, 512, 12));
-    let mut new = builder.finish(header(&[]));
-    new.header = header(&new.entries);
+    let mut new = builder.finish(Header::bare(&[]));
+    new.header = Header::bare(&new.entries);
     let bytes = encode_delta(Ulid::from_parts(9, 9), &base, &new);
     insta::assert_snapshot!(text(&bytes), @r#"
     {"format":1,"reader":1,"base":"00000000090000000000000009","created":"2023-11-14T22:13:20Z","tree":"024e62239348977be014d49ac421393282c151aa2bf2ff7c71eefb6996de22c8","files":5,"bytes":19}
@@ -159,7 +138,7 @@ fn truncation_anywhere_is_noticed() {
 fn compaction_drops_what_nothing_needs() {
     let mut manifest = sample();
     manifest.entries.retain(|entry| entry.path.as_str() == "large.bin");
-    manifest.header = header(&manifest.entries);
+    manifest.header = Header::bare(&manifest.entries);
     let compacted = manifest.compacted();
     assert_eq!((compacted.packs.len(), compacted.frames.len()), (1, 1));
     assert_eq!(decode(&encode(&compacted)), Ok(compacted));
@@ -239,8 +218,8 @@ fn build(tree: &[(String, u8)], base: Option<&Manifest>) -> Manifest {
             ),
         }
     }
-    let mut manifest = builder.finish(header(&[]));
-    manifest.header = header(&manifest.entries);
+    let mut manifest = builder.finish(Header::bare(&[]));
+    manifest.header = Header::bare(&manifest.entries);
     manifest
 }
 
