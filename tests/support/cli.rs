@@ -1,5 +1,7 @@
 //! The built binary in an environment of the test's own.
 
+#![allow(dead_code, reason = "no test file uses everything")]
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
