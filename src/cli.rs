@@ -35,7 +35,7 @@ With nothing configured, a store on this machine is used. For S3, set S3_ENDPOIN
 /// Flags that every command takes.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Global {
-    /// Print errors and asked-for data only
+    /// Print errors, warnings and asked-for data only
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub quiet: bool,
     /// Say more; twice: log every request

@@ -8,6 +8,7 @@ use crate::format::FormatError;
 use crate::names::NameError;
 use crate::output::Output;
 use crate::publish::PublishError;
+use crate::run::state::StateError;
 use crate::settings::SettingsError;
 use crate::source::SourceError;
 use crate::store::StoreError;
@@ -103,6 +104,9 @@ pub struct NeedsYes {
 
 /// Errors that carry names: their hints are made to measure. Nothing for those that only pass another one on.
 fn of_domain(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Vec<String>)> {
+    if cause.downcast_ref::<StateError>().is_some() {
+        return Some((Exit::Failure, vec!["`workspace status --settings` shows what is configured".to_owned()]));
+    }
     if cause.downcast_ref::<NeedsYes>().is_some() {
         return Some((Exit::Usage, vec!["`--yes` if you are sure".to_owned()]));
     }
@@ -164,6 +168,9 @@ fn of_publication(error: &PublishError) -> Option<(Exit, String)> {
         PublishError::Restless { .. } | PublishError::Moving { .. } => {
             (Exit::Failure, "stop what writes there, or exclude it in .workspaceignore".to_owned())
         }
+        PublishError::Expected { found: 0, .. } => {
+            (Exit::Conflict, "there is no version yet: `--expect 0` publishes the first".to_owned())
+        }
         PublishError::Expected { name, .. } => {
             (Exit::Conflict, format!("`workspace download {name}` shows what is there now"))
         }
@@ -188,7 +195,7 @@ fn of_checkout(error: &CheckoutError) -> Option<(Exit, String)> {
             (Exit::Conflict, "another folder, or `--force` to overwrite them; nothing was changed".to_owned())
         }
         CheckoutError::ExternalLink { .. } => {
-            (Exit::Conflict, "`--allow-external-links` if you trust this workspace".to_owned())
+            (Exit::Conflict, "`workspace download --allow-external-links` if you trust this workspace; a container never makes such a link".to_owned())
         }
         CheckoutError::Busy(_) => (Exit::Conflict, "wait for it to end".to_owned()),
         CheckoutError::BadTarget { .. } => (Exit::Usage, "name another folder".to_owned()),

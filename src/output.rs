@@ -91,13 +91,20 @@ impl Output {
 
     /// One line of data on stdout.
     ///
-    /// A reader that has gone away (`| head`) ends the process quietly with 0, as `cat` users expect.
-    pub fn data(&self, line: &str) {
+    /// A reader that has gone away (`| head`) ends the process quietly with 0, as `cat` users expect; data that can't be
+    /// written for another reason ends it with 1.
+    pub fn data(&self, text: &str) {
         let mut stdout = io::stdout().lock();
-        // One write, so that several lines given at once come whole or not at all.
-        let text = format!("{line}\n");
-        if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
-            std::process::exit(0);
+        let mut bytes = Vec::with_capacity(text.len() + 1);
+        bytes.extend_from_slice(text.as_bytes());
+        bytes.push(b'\n');
+        match stdout.write_all(&bytes).and_then(|()| stdout.flush()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+            Err(error) => {
+                self.error(&anyhow::Error::new(error).context("can't write to standard output"), &[]);
+                std::process::exit(1);
+            }
         }
     }
 

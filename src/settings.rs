@@ -92,9 +92,7 @@ pub enum SettingsError {
         file: String,
     },
     /// Nothing is configured, and nobody is there to see where things would go.
-    #[error(
-        "no store is configured, and only a person at a terminal gets the store on this machine without asking for it"
-    )]
+    #[error("no store is configured, and `sync`, `run` and CI never fall back to the store on this machine")]
     NotConfigured,
     /// The file named by `--env-file` or `.env` can't be read.
     #[error("can't read the settings in `{path}`: {reason}")]

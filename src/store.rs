@@ -459,6 +459,7 @@ impl Store {
     }
 
     fn request<'a>(&'a self, operation: &'static str, key: Option<&'a str>) -> Request<'a> {
+        tracing::debug!(operation, key, "request");
         Request { operation, endpoint: &self.shared.endpoint, bucket: &self.shared.bucket, key }
     }
 }

@@ -735,6 +735,53 @@ fn a_reader_that_leaves_ends_the_list_quietly() {
 }
 
 #[test]
+fn data_that_could_not_be_written_ended_with_0() {
+    let environment = TestEnvironment::new();
+    let app = application(&environment);
+    environment.run(["upload", "a", app.to_str().unwrap()]).ok();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = environment.workspace(["list", "--json"]).stdout(full).output().unwrap();
+    Ran::from(output).fails(1, "can't write to standard output");
+}
+
+#[test]
+fn run_overwrote_a_folder_that_was_not_its_own() {
+    let environment = TestEnvironment::new();
+    let app = application(&environment);
+    environment.run(["upload", "a", app.to_str().unwrap()]).ok();
+    let mine = environment.folder("mine");
+    fs::write(mine.join("package.json"), "mine").unwrap();
+    let before = trees::read(&mine);
+    let mut run = environment.workspace(["run", "a", "--dir", mine.to_str().unwrap()]);
+    run.env("STORAGE_MODE", "embedded").env("WORKSPACE_STATE_DIR", environment.folder("state"));
+    Ran::from(run.output().unwrap()).fails(1, "is not empty and `workspace run` did not make it");
+    assert_eq!(trees::read(&mine), before);
+}
+
+#[test]
+fn a_missing_region_looked_like_a_broken_network() {
+    let environment = TestEnvironment::new();
+    let mut list = environment.workspace(["list"]);
+    list.env("S3_BUCKET", "some-bucket").env("AWS_EC2_METADATA_DISABLED", "true");
+    Ran::from(list.output().unwrap()).fails(2, "hint: set S3_REGION");
+}
+
+#[test]
+fn the_root_of_the_file_system_is_no_target() {
+    let environment = TestEnvironment::new();
+    let app = application(&environment);
+    environment.run(["upload", "a", app.to_str().unwrap()]).ok();
+    environment.run(["download", "a", "/"]).fails(2, "it is the root of the file system");
+}
+
+#[test]
+fn requests_are_logged_when_asked_for() {
+    let environment = TestEnvironment::new();
+    let ran = environment.run(["list", "-vv"]).ok();
+    assert!(ran.stderr.contains("ListObjectsV2"), "{ran:?}");
+}
+
+#[test]
 fn a_ref_that_does_not_parse_is_named_and_skipped() {
     let environment = TestEnvironment::new();
     let app = application(&environment);

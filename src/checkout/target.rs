@@ -62,6 +62,9 @@ impl Target {
             return Err(CheckoutError::io("create", path)(error));
         }
         let path = fs::canonicalize(path).map_err(CheckoutError::io("open", path))?;
+        if path.parent().is_none() {
+            return Err(CheckoutError::BadTarget { path, reason: "it is the root of the file system".to_owned() });
+        }
         let open = |error: Errno| CheckoutError::io("open", &path)(error.into());
         let root = rustix::fs::open(&path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(open)?;
         let state_path = path.join(STATE_DIRECTORY);

@@ -23,8 +23,8 @@ Examples:
   workspace compose myapp@7 --port 8080   version 7, on http://127.0.0.1:8080
   workspace compose api web -o all.yml    two workspaces, one project
 
-NAME follows the newest version at each start, NAME@V pins one. Keys are written as references to S3_ACCESS_KEY and
-S3_SECRET_KEY, never as values.")]
+NAME follows the newest version at each start, NAME@V pins one. Keys are written as references to variables
+(S3_ACCESS_KEY, S3_SECRET_KEY), never as values: Compose takes them from the environment or from `.env`.")]
 pub struct Args {
     /// NAME, NAME@7 or NAME@TAG
     #[arg(value_name = "NAME[@V]", required = true)]

@@ -55,7 +55,10 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let (_, store) = context.store(Purpose::Interactive).await?;
     let objects = match store.list(keys::REFS).await {
         // A bucket that the first upload will create has nothing in it.
-        Err(StoreError::NoBucket { .. }) => Vec::new(),
+        Err(StoreError::NoBucket { bucket }) => {
+            output.note(&format!("the bucket `{bucket}` does not exist yet; the first upload creates it"));
+            Vec::new()
+        }
         other => other?,
     };
     let mut names = Vec::with_capacity(objects.len());

@@ -193,7 +193,7 @@ fn say(context: &Context, report: &publish::Report, location: &str, seconds: f64
                 output.hint(&format!("`workspace compose {name} -o {name}.yml` to run it"));
             } else {
                 output.hint(
-                    "nothing in it says how to start it: it is stored, not run (see `workspace.yaml` in the README)",
+                    "it is stored, not run: `start:` and `runtime:` or `image:` in workspace.yaml say how to run it",
                 );
             }
         }

@@ -13,6 +13,7 @@ use crate::cli::Context;
 use crate::environment::{WORKSPACE_INSTALL_LIMIT, WORKSPACE_NAME, WORKSPACE_READY_LIMIT, WORKSPACE_STOP_GRACE};
 use crate::failure::{self, Exit};
 use crate::format::Keys;
+use crate::format::tree::STATE_DIRECTORY;
 use crate::names::{Selector, Version};
 use crate::output::Output;
 use crate::run::{Resolved, RunError, RunOptions, Source, SourceError};
@@ -92,6 +93,15 @@ impl Source for BucketSource {
     }
 
     async fn fetch(&self, version: &Resolved, dir: &Path) -> Result<(), SourceError> {
+        // A container's tree is ours, whatever its image put there; anybody else's folder is not.
+        let foreign = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
+            && !dir.join(STATE_DIRECTORY).exists();
+        if foreign && std::process::id() != 1 {
+            return Err(SourceError::Refused(anyhow::anyhow!(
+                "`{}` is not empty and `workspace run` did not make it: what it holds would be overwritten; name another `--dir`",
+                dir.display()
+            )));
+        }
         let fetch = async {
             let store = Store::connect(&self.settings.store).await?;
             let fetcher = Fetcher {
@@ -129,7 +139,15 @@ fn report(output: &Output, options: &RunOptions, error: RunError) -> ExitCode {
                     output.note(&format!("  | {}", crate::output::escape(line)));
                 }
             }
-            output.hint(&format!("try the command where you uploaded from, then `workspace upload {name}` again"));
+            let certificates =
+                ["SELF_SIGNED_CERT", "UNABLE_TO_GET_ISSUER", "UNABLE_TO_VERIFY", "CERTIFICATE_VERIFY_FAILED"];
+            if tail.iter().any(|line| certificates.iter().any(|sign| line.contains(sign))) {
+                output.hint(&format!(
+                    "a TLS proxy stands in between: set WORKSPACE_CA_BUNDLE to its certificates, then `workspace compose {name}` again"
+                ));
+            } else {
+                output.hint(&format!("try the command where you uploaded from, then `workspace upload {name}` again"));
+            }
         }
         RunError::NeverReady { ref listening, .. } => {
             output.error(&anyhow::anyhow!("{error}"), &[]);

@@ -57,6 +57,8 @@ pub(super) struct State {
     pub(super) sent_files: u64,
     pub(super) new_bytes: u64,
     pub(super) told: HashSet<String>,
+    /// Whether the plan says how to start it, in an image that there is.
+    pub(super) runnable: bool,
 }
 
 impl State {
@@ -100,6 +102,7 @@ impl Publisher<'_> {
             sent_files: 0,
             new_bytes: 0,
             told: HashSet::new(),
+            runnable: false,
         };
         let outcome = self.attempts(publication, look, &mut state).await;
         if outcome.is_err() && !self.committing.load(Ordering::SeqCst) {
@@ -272,7 +275,7 @@ impl Publisher<'_> {
             new_bytes: state.new_bytes,
             excluded: look.selection.excluded.clone(),
             runtime: row.runtime.clone(),
-            runnable: row.runtime.is_some(),
+            runnable: state.runnable,
             tag: publication.tag.as_ref().filter(tagged).cloned(),
             requests: self.store.counts(),
         }

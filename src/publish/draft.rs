@@ -10,7 +10,7 @@ use super::attempt::{Publisher, State};
 use super::look::{Look, Tree};
 use super::packing::{Packed, Packer, Uploads, Wanted};
 use super::{Publication, PublishError, now};
-use crate::application::{self, Plan};
+use crate::application::{self, Plan, Runtime};
 use crate::budget::BYTES_IN_FLIGHT;
 use crate::format::manifest::{self, ContentIndex, Header, ManifestBuilder};
 use crate::format::reference::cut_message;
@@ -38,6 +38,10 @@ impl Publisher<'_> {
                 self.observer.warn(warning);
             }
         }
+        state.runnable = detection
+            .plan
+            .as_ref()
+            .is_some_and(|plan| plan.start.is_some() && (plan.image.is_some() || plan.runtime == Runtime::Node));
         Ok(detection.plan)
     }
 

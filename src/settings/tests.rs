@@ -116,8 +116,8 @@ fn sources_are_not_mixed() {
 
 #[test]
 fn nobody_falls_back_unseen() {
-    let nothing = "error: no store is configured, and only a person at a terminal gets the store on this machine \
-                   without asking for it";
+    let nothing =
+        "error: no store is configured, and `sync`, `run` and CI never fall back to the store on this machine";
     assert_eq!(line(resolved(&[], &[], "", Purpose::Unattended)), nothing);
     assert_eq!(line(resolved(&[], &[("CI", "true")], "", Purpose::Interactive)), nothing);
     let explicit = [("CI", "true"), ("STORAGE_MODE", "embedded"), ("WORKSPACE_DATA_DIR", "/d")];

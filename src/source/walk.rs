@@ -361,7 +361,7 @@ impl<'a> Walk<'a> {
             && leaves_the_tree(&name, target)
         {
             self.warnings.push(format!(
-                "the link `{name}` points out of the tree (`{target}`): a download refuses it unless told `--allow-external-links`"
+                "the link `{name}` points out of the tree (`{target}`): a download refuses it unless told `--allow-external-links`, a container does not start with it"
             ));
         }
         self.entries.push(SourceEntry { path: name.parse()?, kind });

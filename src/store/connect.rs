@@ -64,6 +64,10 @@ pub(super) async fn client(
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .build();
     let region = config.region().map(ToString::to_string);
+    if region.is_none() {
+        // The SDK would say so at the first request, as if the network were at fault.
+        return Err(StoreError::NoRegion);
+    }
     Ok((aws_sdk_s3::Client::from_conf(config), region))
 }
 

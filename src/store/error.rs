@@ -66,7 +66,7 @@ pub enum StoreError {
         resource: String,
     },
     /// The access key is unknown, its secret is wrong, or a token has expired.
-    #[error("the store does not accept the access key ({code})")]
+    #[error("the store does not accept the keys ({code})")]
     BadCredentials {
         /// The server's code, such as `SignatureDoesNotMatch`.
         code: String,
