@@ -1,5 +1,7 @@
 //! Trees on disk: making them, and reading them back for comparison.
 
+#![allow(dead_code, reason = "no test file uses everything")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
