@@ -17,11 +17,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use cli::{BINARY, Ran, TestEnvironment};
-use trees::{Node, Tree, file};
-
-fn tree<const N: usize>(nodes: [(&str, Node); N]) -> Tree {
-    nodes.into_iter().map(|(path, node)| (path.to_owned(), node)).collect()
-}
+use trees::{Node, Tree, file, tree};
 
 /// A small application, with things that must not go.
 fn application(environment: &TestEnvironment) -> std::path::PathBuf {

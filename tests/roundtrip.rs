@@ -14,7 +14,7 @@ use std::path::Path;
 use engine::Engine;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use trees::{Node, Tree, file};
+use trees::{Node, Tree, file, tree};
 use workspace::cache::Cache;
 use workspace::checkout::{CheckoutError, CheckoutOptions};
 use workspace::format::Reference;
@@ -23,10 +23,6 @@ use workspace::store::Condition;
 
 const DELETE: CheckoutOptions = CheckoutOptions { delete: true, force: false, allow_external_links: false };
 const PLAIN: CheckoutOptions = CheckoutOptions { delete: false, force: false, allow_external_links: false };
-
-fn tree<const N: usize>(nodes: [(&str, Node); N]) -> Tree {
-    nodes.into_iter().map(|(path, node)| (path.to_owned(), node)).collect()
-}
 
 fn replace(folder: &Path, tree: &Tree) {
     fs::remove_dir_all(folder).unwrap();

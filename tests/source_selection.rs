@@ -10,11 +10,7 @@ mod trees;
 use std::fs;
 
 use cli::{Ran, TestEnvironment};
-use trees::{Node, Tree, file};
-
-fn tree<const N: usize>(nodes: [(&str, Node); N]) -> Tree {
-    nodes.into_iter().map(|(path, node)| (path.to_owned(), node)).collect()
-}
+use trees::{Node, file, tree};
 
 #[test]
 fn two_clones_with_other_masks_and_times_are_unchanged() {

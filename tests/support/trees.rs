@@ -21,6 +21,11 @@ pub enum Node {
 /// A tree: path → what stands there.
 pub type Tree = BTreeMap<String, Node>;
 
+/// A tree of these nodes.
+pub fn tree<const N: usize>(nodes: [(&str, Node); N]) -> Tree {
+    nodes.into_iter().map(|(path, node)| (path.to_owned(), node)).collect()
+}
+
 /// A text file that is not executable.
 pub fn file(content: &str) -> Node {
     Node::File(content.as_bytes().to_vec(), false)
