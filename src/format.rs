@@ -7,6 +7,8 @@
 //! | `data/<name>/<root>/versions/<ulid>.jsonl.zst` | [`Manifest`], or a delta of one | never |
 //! | `data/<name>/<root>/packs/<ulid>.tar.zst` | [`pack`] | never |
 //! | `data/<name>/<root>/gc/<ulid>.json` | list of a collection in progress | never |
+//! | `data/<name>/<root>/releases/<row>.json` | [`lease`] and outcome of a release command | by its holder |
+//! | `hosts/<engine id>.json` | [`host`]: what one host runs | by that host |
 //!
 //! `<root>` is a ULID made when the workspace is created. Keys that may be deleted are ULIDs: never content hashes, never
 //! reused. Nothing relies on the order of a listing.
@@ -19,8 +21,11 @@
 
 pub mod chunking;
 pub mod collection;
+pub mod grant;
 pub mod hash;
+pub mod host;
 pub mod keys;
+pub mod lease;
 pub mod manifest;
 pub mod pack;
 pub mod reference;

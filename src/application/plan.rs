@@ -47,6 +47,21 @@ pub struct Plan {
     /// How to tell that it is ready; absent: the port accepts connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
+    /// Host names under which a router sends traffic to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<String>,
+    /// How many containers serve traffic; absent: one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u16>,
+    /// Volumes that outlive releases, by name: where each appears in the container, as an absolute path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<String, String>,
+    /// Memory limit of each container, as Docker writes it, such as `512m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// CPU limit of each container, such as `1.5`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<String>,
     /// Defaults for the application's environment; what the container is given wins.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
@@ -79,6 +94,11 @@ impl Plan {
             processes: BTreeMap::new(),
             port,
             health: None,
+            domains: Vec::new(),
+            replicas: None,
+            volumes: BTreeMap::new(),
+            memory: None,
+            cpus: None,
             environment: BTreeMap::new(),
             install_environment: BTreeMap::new(),
             inputs: Vec::new(),

@@ -9,6 +9,17 @@ pub const REFS: &str = "refs/";
 /// The bucket's own record.
 pub const BUCKET: &str = "bucket.json";
 
+/// Prefix of what hosts say of themselves.
+pub const HOSTS: &str = "hosts/";
+
+/// The record of the host with this Docker Engine id.
+pub fn host(engine: &str) -> String {
+    // Engine ids are letters, digits, `:` and `-`; anything else must not make another key of it.
+    let plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, ':' | '-' | '_');
+    let engine: String = engine.chars().map(|character| if plain(character) { character } else { '_' }).collect();
+    format!("{HOSTS}{engine}.json")
+}
+
 /// The ref of a workspace.
 pub fn reference(name: &WorkspaceName) -> String {
     format!("{REFS}{name}.json")
@@ -46,6 +57,11 @@ impl Keys {
     /// A pack.
     pub fn pack(&self, id: Ulid) -> String {
         format!("{}packs/{id}.tar.zst", self.prefix)
+    }
+
+    /// The lease and outcome of a version's release command.
+    pub fn lease(&self, row: Ulid) -> String {
+        format!("{}releases/{row}.json", self.prefix)
     }
 
     /// The list of a collection in progress.

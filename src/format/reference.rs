@@ -48,6 +48,9 @@ pub struct Reference {
     /// Whether it shall not run.
     #[serde(default, skip_serializing_if = "is_false")]
     pub stopped: bool,
+    /// The mark of the last `retry`: what a host remembers as bad from before another mark is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Ulid>,
     /// The kept versions, by number, oldest first.
     #[serde(default)]
     pub rows: Vec<Row>,
@@ -120,6 +123,7 @@ impl Reference {
             collection: None,
             route: None,
             stopped: false,
+            retry: None,
             rows: Vec::new(),
             other: BTreeMap::new(),
         }
