@@ -44,6 +44,8 @@ pub const WORKSPACE_INSTALL_LIMIT: &str = "WORKSPACE_INSTALL_LIMIT";
 pub const WORKSPACE_READY_LIMIT: &str = "WORKSPACE_READY_LIMIT";
 /// In a container: how many seconds the application has to end after SIGTERM. Default 10.
 pub const WORKSPACE_STOP_GRACE: &str = "WORKSPACE_STOP_GRACE";
+/// The Docker Engine's Unix socket, as `unix:///path`. Default `unix:///var/run/docker.sock`.
+pub const DOCKER_HOST: &str = "DOCKER_HOST";
 /// Set by CI systems: nothing is asked, and the embedded store is never used silently.
 pub const CI: &str = "CI";
 /// Set to anything: no colour.

@@ -16,6 +16,7 @@ pub mod cli;
 pub mod commands;
 pub mod compose;
 pub mod embedded;
+pub mod engine;
 pub mod environment;
 pub mod failure;
 pub mod format;
