@@ -44,6 +44,15 @@ pub const WORKSPACE_INSTALL_LIMIT: &str = "WORKSPACE_INSTALL_LIMIT";
 pub const WORKSPACE_READY_LIMIT: &str = "WORKSPACE_READY_LIMIT";
 /// In a container: how many seconds the application has to end after SIGTERM. Default 10.
 pub const WORKSPACE_STOP_GRACE: &str = "WORKSPACE_STOP_GRACE";
+/// For the monitor: the directory of Traefik's file provider, where it writes a file per workspace. Unset: no router, each
+/// workspace gets a port on the host's loopback.
+pub const WORKSPACE_TRAEFIK_ROUTES: &str = "WORKSPACE_TRAEFIK_ROUTES";
+/// For the monitor: Traefik's entry point `internal`, by which it finds out whether a route is in force. Default
+/// `http://127.0.0.1:8082`.
+pub const WORKSPACE_TRAEFIK_URL: &str = "WORKSPACE_TRAEFIK_URL";
+/// For the monitor: the host name of workspaces that declare no domain; `{name}` stands for the workspace. Default
+/// `{name}.localhost`.
+pub const WORKSPACE_DOMAIN: &str = "WORKSPACE_DOMAIN";
 /// The Docker Engine's Unix socket, as `unix:///path`. Default `unix:///var/run/docker.sock`.
 pub const DOCKER_HOST: &str = "DOCKER_HOST";
 /// Set by CI systems: nothing is asked, and the embedded store is never used silently.

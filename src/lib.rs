@@ -20,6 +20,7 @@ pub mod engine;
 pub mod environment;
 pub mod failure;
 pub mod format;
+pub mod monitor;
 pub mod names;
 pub mod output;
 pub mod publish;

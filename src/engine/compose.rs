@@ -68,13 +68,22 @@ impl Compose {
 
     /// Creates and starts what is missing of a project; what is there stays as it is.
     pub async fn up(&self, project: &str, file: &str) -> Result<(), EngineError> {
+        self.run(project, file, &["up", "--detach", "--no-build", "--no-recreate"]).await
+    }
+
+    /// Brings the images of a project.
+    pub async fn pull(&self, project: &str, file: &str) -> Result<(), EngineError> {
+        self.run(project, file, &["pull", "--quiet"]).await
+    }
+
+    async fn run(&self, project: &str, file: &str, arguments: &[&str]) -> Result<(), EngineError> {
         let failed = |reason: String| EngineError::Compose { project: project.to_owned(), reason };
         let io_error = |source| EngineError::Io { action: "run Docker Compose", source };
         let mut child = self
             .command()
             // Without a folder of the project's own, the current one would be searched for `.env`.
             .args(["--project-name", project, "--project-directory", "/", "--file", "-"])
-            .args(["up", "--detach", "--no-build", "--no-recreate"])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
