@@ -272,6 +272,13 @@ fn of_store(error: &StoreError) -> (Exit, Option<&'static str>) {
         StoreError::NoCredentials { .. } => {
             (Exit::Usage, Some("set S3_ACCESS_KEY and S3_SECRET_KEY in the same place as the endpoint"))
         }
+        StoreError::GrantExpired { .. } => (
+            Exit::Unavailable,
+            Some(
+                "the monitor that started this container renews its grant: see whether it runs, and this machine's clock",
+            ),
+        ),
+        StoreError::NotGranted { .. } => (Exit::Failure, Some("the grant is for another version")),
         StoreError::ClockSkew { .. } => (Exit::Failure, Some("set this machine's clock")),
         StoreError::Unreachable { reason, .. } if reason.contains("certificate") => {
             (Exit::Unavailable, Some("set WORKSPACE_CA_BUNDLE to the authority that signed the server's certificate"))

@@ -3,7 +3,7 @@
 //! Dependencies point one way, from commands down to plain data:
 //!
 //! ```text
-//! cli → commands → run, compose → publish, checkout → source, application → format → store → embedded → names
+//! cli → commands → run, compose → publish, checkout, grant → version → source, application → format → store → embedded → names
 //! ```
 //!
 //! The format of everything that lies in a bucket is described in [`format`].
@@ -19,6 +19,7 @@ pub mod embedded;
 pub mod environment;
 pub mod failure;
 pub mod format;
+pub mod grant;
 pub mod names;
 pub mod output;
 pub mod publish;
