@@ -71,6 +71,8 @@ enum Command {
     Serve(commands::serve::Args),
     Compose(commands::compose::Args),
     Run(commands::run::Args),
+    #[command(hide = true)]
+    Relay(commands::relay::Args),
     Health(commands::health::Args),
     Status(commands::status::Args),
 }
@@ -152,6 +154,7 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCod
         Command::Serve(args) => commands::serve::run(context, args).await,
         Command::Compose(args) => commands::compose::run(context, args).await,
         Command::Run(args) => commands::run::run(context, args).await,
+        Command::Relay(args) => commands::relay::run(context, args).await,
         Command::Health(args) => commands::health::run(context, args).await,
         Command::Status(args) => commands::status::run(context, args).await,
     }

@@ -7,6 +7,7 @@ pub mod health;
 mod interrupt;
 pub mod list;
 mod publication;
+pub mod relay;
 pub mod run;
 pub mod serve;
 pub mod status;
