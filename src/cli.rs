@@ -10,7 +10,7 @@ use crate::commands;
 use crate::environment::{self, Environment};
 use crate::failure;
 use crate::output::{ColorChoice, Output, OutputOptions};
-use crate::settings::{self, EnvFile, Purpose, Served, Settings, SettingsError};
+use crate::settings::{self, EnvFile, Fetching, Purpose, Served, Settings, SettingsError};
 use crate::store::Store;
 
 /// Ship a source tree to S3 and run it anywhere as an ephemeral container
@@ -72,6 +72,8 @@ enum Command {
     Compose(commands::compose::Args),
     Run(commands::run::Args),
     #[command(hide = true)]
+    Proceed(commands::proceed::Args),
+    #[command(hide = true)]
     Relay(commands::relay::Args),
     Health(commands::health::Args),
     Status(commands::status::Args),
@@ -99,6 +101,12 @@ impl Context {
     pub fn served(&self) -> Result<Served, SettingsError> {
         let file = EnvFile::read(self.global.env_file.as_deref())?;
         settings::resolve_served(&self.global, &self.environment, &file)
+    }
+
+    /// What counts beside a grant.
+    pub fn fetching(&self) -> Result<Fetching, SettingsError> {
+        let file = EnvFile::read(self.global.env_file.as_deref())?;
+        settings::resolve_fetching(&self.global, &self.environment, &file)
     }
 
     /// The store that the settings name. No request is made to it.
@@ -154,6 +162,7 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCod
         Command::Serve(args) => commands::serve::run(context, args).await,
         Command::Compose(args) => commands::compose::run(context, args).await,
         Command::Run(args) => commands::run::run(context, args).await,
+        Command::Proceed(args) => commands::proceed::run(context, args).await,
         Command::Relay(args) => commands::relay::run(context, args).await,
         Command::Health(args) => commands::health::run(context, args).await,
         Command::Status(args) => commands::status::run(context, args).await,

@@ -6,6 +6,7 @@ pub mod download;
 pub mod health;
 mod interrupt;
 pub mod list;
+pub mod proceed;
 mod publication;
 pub mod relay;
 pub mod run;
