@@ -212,11 +212,8 @@ impl Engine {
 
     /// Makes sure that a volume of this name is there.
     pub async fn ensure_volume(&self, name: &str, labels: HashMap<String, String>) -> Result<(), EngineError> {
-        let request = VolumeCreateRequest {
-            name: Some(name.to_owned()),
-            labels: Some(labels),
-            ..VolumeCreateRequest::default()
-        };
+        let request =
+            VolumeCreateRequest { name: Some(name.to_owned()), labels: Some(labels), ..VolumeCreateRequest::default() };
         self.docker.create_volume(request).await.map(|_| ()).map_err(EngineError::of("create a volume"))
     }
 

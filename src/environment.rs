@@ -55,6 +55,14 @@ pub const WORKSPACE_TRAEFIK_URL: &str = "WORKSPACE_TRAEFIK_URL";
 pub const WORKSPACE_DOMAIN: &str = "WORKSPACE_DOMAIN";
 /// The Docker Engine's Unix socket, as `unix:///path`. Default `unix:///var/run/docker.sock`.
 pub const DOCKER_HOST: &str = "DOCKER_HOST";
+/// In a container: the file with the addresses by which `run` fetches its version, in place of the store's settings.
+pub const WORKSPACE_GRANT: &str = "WORKSPACE_GRANT";
+/// In a container: `1` makes `run` wait for `workspace proceed` once everything is installed and built.
+pub const WORKSPACE_HOLD: &str = "WORKSPACE_HOLD";
+/// In a container: which of the version's processes `run` starts. Default `web`.
+pub const WORKSPACE_PROCESS: &str = "WORKSPACE_PROCESS";
+/// In a container: how many seconds the release command may take. Default 600.
+pub const WORKSPACE_RELEASE_LIMIT: &str = "WORKSPACE_RELEASE_LIMIT";
 /// Set by CI systems: nothing is asked, and the embedded store is never used silently.
 pub const CI: &str = "CI";
 /// Set to anything: no colour.

@@ -40,8 +40,8 @@ use ulid::Ulid;
 use crate::cache::Cache;
 use crate::engine::{Compose, Engine, EngineError};
 use crate::format::host::Managed;
+use crate::names::Pattern;
 use crate::names::WorkspaceName;
-use crate::names::pattern::Pattern;
 use crate::store::bucket::{Bucket, BucketError, Level};
 use crate::store::{Store, StoreError};
 
@@ -285,9 +285,9 @@ impl Monitor {
 
     fn tended_with(&self, name: &WorkspaceName, managed: impl FnOnce() -> Managed) -> Arc<Tended> {
         let mut workspaces = lock(&self.workspaces);
-        let tended = workspaces.entry(name.clone()).or_insert_with(|| {
-            Arc::new(Tended { wake: Notify::new(), memory: Mutex::new(Memory::new(managed())) })
-        });
+        let tended = workspaces
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(Tended { wake: Notify::new(), memory: Mutex::new(Memory::new(managed())) }));
         Arc::clone(tended)
     }
 

@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::Cache;
 use crate::cli::Context;
 use crate::compose::seen_from_container;
-use crate::embedded::server::{DEFAULT_PORT, ServeError, Server, docker_gateway};
 use crate::embedded::Embedded;
+use crate::embedded::server::{DEFAULT_PORT, ServeError, Server, docker_gateway};
 use crate::engine::{Compose, Engine};
 use crate::environment::{WORKSPACE_DOMAIN, WORKSPACE_TRAEFIK_ROUTES, WORKSPACE_TRAEFIK_URL};
 use crate::failure::Exit;
 use crate::format::host::{HostPhase, Managed};
 use crate::monitor::{DryRun, Limits, Monitor, Options, Surroundings, Traefik};
-use crate::names::pattern::Pattern;
+use crate::names::Pattern;
 use crate::output::LogFormat;
 use crate::settings::{Backend, Purpose, Settings};
 use crate::store::Store;
@@ -217,7 +217,6 @@ fn container_endpoint(settings: &Settings) -> Option<String> {
             let seen = seen_from_container(endpoint);
             (seen != *endpoint).then_some(seen)
         }
-        Backend::Granted(_) => None,
     }
 }
 
@@ -249,7 +248,8 @@ fn show_dry_run(context: &Context, runs: &[DryRun], json: bool) -> anyhow::Resul
 
 /// Says how one workspace stands after a pass. True: it failed.
 fn show_one(context: &Context, name: &str, managed: &Managed) -> bool {
-    let live = managed.live.as_ref().map_or_else(|| "nothing".to_owned(), |live| format!("version {}", live.row.number));
+    let live =
+        managed.live.as_ref().map_or_else(|| "nothing".to_owned(), |live| format!("version {}", live.row.number));
     let addresses = managed.addresses.join(" ");
     context.output.note(&format!("{name}: {} ({live} live) {addresses}", managed.phase.as_str()));
     if let Some(failure) = &managed.failure {

@@ -33,7 +33,8 @@ impl Compose {
             .filter_map(|name| Some((name, environment.get(name)?.to_owned())))
             .collect();
         for words in [vec!["docker", "compose"], vec!["docker-compose"]] {
-            let mut found = Self { words, version: String::new(), environment: environment.clone(), socket: socket.clone() };
+            let mut found =
+                Self { words, version: String::new(), environment: environment.clone(), socket: socket.clone() };
             let asked = found.command().args(["version", "--short"]).stderr(Stdio::null()).output();
             let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(20), asked).await else { continue };
             if answer.status.success() {

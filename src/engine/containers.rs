@@ -244,14 +244,12 @@ impl Engine {
             ..Mount::default()
         });
         let bindings = new.port.map(|(inside, outside)| {
-            let binding =
-                PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(outside.to_string()) };
+            let binding = PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(outside.to_string()) };
             HashMap::from([(format!("{inside}/tcp"), Some(vec![binding]))])
         });
-        let policy = new.keep_running.then(|| RestartPolicy {
-            name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
-            maximum_retry_count: None,
-        });
+        let policy = new
+            .keep_running
+            .then(|| RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None });
         let host = HostConfig {
             mounts: Some(mounts.collect()),
             port_bindings: bindings,

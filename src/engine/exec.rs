@@ -55,7 +55,8 @@ impl Engine {
                 text.extend_from_slice(&piece.into_bytes());
             }
         }
-        let ended = self.docker.inspect_exec(&exec).await.map_err(EngineError::of("look at a command in a container"))?;
+        let ended =
+            self.docker.inspect_exec(&exec).await.map_err(EngineError::of("look at a command in a container"))?;
         Ok((ended.exit_code.unwrap_or(-1), String::from_utf8_lossy(&text).into_owned()))
     }
 

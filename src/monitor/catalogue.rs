@@ -12,8 +12,8 @@ use ulid::Ulid;
 use super::situation::{Desired, Target};
 use crate::format::host::Confirmation;
 use crate::format::{Keys, Reference, Row, keys};
-use crate::names::pattern::Pattern;
-use crate::names::{Selector, Version, WorkspaceName};
+
+use crate::names::{Pattern, Selector, Version, WorkspaceName, chosen};
 use crate::store::bucket::{Bucket, BucketError};
 use crate::store::{ETag, Store, StoreError};
 use crate::version::{self, VersionError};
@@ -95,21 +95,13 @@ impl Catalogue {
     }
 }
 
-/// The version that shall run of a workspace; `None`: it isn't managed.
-fn wanted(only: &[Pattern], name: &WorkspaceName) -> Option<Version> {
-    if only.is_empty() { Some(Version::Current) } else { only.iter().find_map(|pattern| pattern.matches(name)) }
-}
-
 /// Looks at the bucket and gives the names of what changed.
-pub async fn poll(
-    poll: &Poll<'_>,
-    catalogue: &std::sync::Mutex<Catalogue>,
-) -> Result<Vec<WorkspaceName>, PollError> {
+pub async fn poll(poll: &Poll<'_>, catalogue: &std::sync::Mutex<Catalogue>) -> Result<Vec<WorkspaceName>, PollError> {
     let listed = poll.store.list(keys::REFS).await?;
     let listed: BTreeMap<WorkspaceName, ETag> = listed
         .into_iter()
         .filter_map(|object| Some((keys::name_of_reference(&object.key)?, object.etag)))
-        .filter(|(name, _)| wanted(poll.only, name).is_some())
+        .filter(|(name, _)| chosen(poll.only, name).is_some())
         .collect();
     let (changed, absent) = {
         let known = lock(catalogue);
@@ -122,7 +114,7 @@ pub async fn poll(
             known.names().chain(&poll.present).filter(|name| !listed.contains_key(*name)).cloned().collect();
         absent.sort();
         absent.dedup();
-        absent.retain(|name| wanted(poll.only, name).is_some());
+        absent.retain(|name| chosen(poll.only, name).is_some());
         (changed, absent)
     };
     let read: Vec<(WorkspaceName, Result<Option<Entry>, StoreError>)> = futures::stream::iter(changed)
@@ -250,7 +242,7 @@ async fn read(poll: &Poll<'_>, name: &WorkspaceName, etag: Option<ETag>) -> Resu
         return Ok(None);
     }
     let etag = Some(found.etag);
-    let version = wanted(poll.only, name).unwrap_or(Version::Current);
+    let version = chosen(poll.only, name).cloned().unwrap_or(Version::Current);
     let desired = if reference.stopped {
         Desired::Stopped
     } else if let Some(row) = reference.select(&version) {
@@ -265,13 +257,7 @@ async fn read(poll: &Poll<'_>, name: &WorkspaceName, etag: Option<ETag>) -> Resu
         let selector = Selector { name: name.clone(), version };
         return unknown(etag, format!("there is no `{selector}`"));
     };
-    Ok(Some(Entry {
-        etag,
-        desired,
-        retry: reference.retry,
-        route: effective_route(reference, name),
-        absent: 0,
-    }))
+    Ok(Some(Entry { etag, desired, retry: reference.retry, route: effective_route(reference, name), absent: 0 }))
 }
 
 fn effective_route(reference: &Reference, name: &WorkspaceName) -> Option<WorkspaceName> {

@@ -8,7 +8,7 @@ use ulid::Ulid;
 use super::plan::Why;
 use crate::engine::ContainerDetail;
 use crate::format::host::Failure;
-use crate::run::Outcome;
+use crate::run::outcome::Outcome;
 
 /// How often an installation is tried before the release counts as bad.
 const INSTALL_TRIES: u32 = 3;
@@ -116,7 +116,9 @@ pub fn diagnose(case: Case<'_>, why: Why, evidence: &Evidence) -> Failure {
         };
         outage(&mut failure);
     }
-    if evidence.detail.as_ref().is_some_and(|detail| detail.out_of_memory) {
+    if evidence.detail.as_ref().is_some_and(|detail| detail.out_of_memory)
+        || evidence.outcome.as_ref().is_some_and(|outcome| outcome.out_of_memory)
+    {
         failure.reason = format!("it ran out of memory: {}", failure.reason);
         "`memory:` in workspace.yaml gives it more".clone_into(&mut failure.hint);
         failure.bad = true;
@@ -143,7 +145,7 @@ impl Words {
             reason: outcome.reason.clone(),
             tail: outcome.tail.clone(),
             listening: outcome.listening.clone(),
-            hint: outcome.hint.clone().unwrap_or_default(),
+            hint: outcome.hint.clone(),
         }
     }
 }

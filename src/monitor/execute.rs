@@ -19,7 +19,7 @@ use super::{Monitor, labels, lock};
 use crate::engine::{ContainerState, EngineError};
 use crate::format::host::{Bad, Failure, HostPhase, HostRelease};
 use crate::names::WorkspaceName;
-use crate::run::Outcome;
+use crate::run::outcome::Outcome;
 
 /// Rounds of one look: a plan that goes on for longer is going in circles.
 const ROUNDS: usize = 64;
@@ -101,7 +101,8 @@ impl Monitor {
             None => managed.live = None,
         }
         let live = observed.live;
-        let others: Vec<Ulid> = observed.releases.iter().map(|found| found.row).filter(|row| Some(*row) != live).collect();
+        let others: Vec<Ulid> =
+            observed.releases.iter().map(|found| found.row).filter(|row| Some(*row) != live).collect();
         let previous = managed.previous.as_ref().map(|previous| previous.row.id);
         if previous.is_some_and(|row| !others.contains(&row)) {
             managed.previous = None;
@@ -111,7 +112,8 @@ impl Monitor {
             managed.next = next.and_then(|row| release(row, now));
         }
         let found = live.and_then(|live| observed.releases.iter().find(|found| found.row == live));
-        managed.health = found.and_then(|found| found.web().find_map(|web| web.health)).map(|health| health.as_str().to_owned());
+        managed.health =
+            found.and_then(|found| found.web().find_map(|web| web.health)).map(|health| health.as_str().to_owned());
         managed.addresses = match (&self.options.traefik, live) {
             (Some(traefik), Some(live)) => {
                 let declared = known.get(&live).map(|target| target.plan.domains.clone()).unwrap_or_default();
@@ -239,12 +241,7 @@ impl Monitor {
         lock(&self.tended(name).memory).known.get(&row).cloned().ok_or(ReconcileError::UnknownVersion { row })
     }
 
-    fn containers_of<'a>(
-        &self,
-        observed: &'a Observed,
-        row: Ulid,
-        who: Who,
-    ) -> Vec<&'a super::situation::Container> {
+    fn containers_of<'a>(&self, observed: &'a Observed, row: Ulid, who: Who) -> Vec<&'a super::situation::Container> {
         observed
             .releases
             .iter()
@@ -262,11 +259,7 @@ impl Monitor {
         if next.is_some_and(|next| next != target.row.id) && observed.live != Some(target.row.id) {
             memory.replaced = memory.replaced.saturating_add(1);
         }
-        memory.managed.next = Some(HostRelease {
-            root: target.root,
-            row: target.row.clone(),
-            since: Timestamp::now(),
-        });
+        memory.managed.next = Some(HostRelease { root: target.root, row: target.row.clone(), since: Timestamp::now() });
     }
 
     /// Lets held containers go on.
@@ -278,7 +271,8 @@ impl Monitor {
         to: &str,
     ) -> Result<(), ReconcileError> {
         for container in self.containers_of(observed, row, who) {
-            let held = container.inside.as_ref().is_some_and(|inside| inside.phase == super::situation::InsidePhase::Held);
+            let held =
+                container.inside.as_ref().is_some_and(|inside| inside.phase == super::situation::InsidePhase::Held);
             if held && container.state == ContainerState::Running {
                 let (code, text) = self.with.engine.exec(&container.id, &["workspace", "proceed", to]).await?;
                 if code != 0 {
@@ -307,13 +301,7 @@ impl Monitor {
     }
 
     /// Finds out why a release failed, remembers it, and takes the release away unless it has the traffic.
-    async fn fail(
-        &self,
-        name: &WorkspaceName,
-        row: Ulid,
-        why: Why,
-        observed: &Observed,
-    ) -> Result<(), ReconcileError> {
+    async fn fail(&self, name: &WorkspaceName, row: Ulid, why: Why, observed: &Observed) -> Result<(), ReconcileError> {
         let mut evidence = Evidence::default();
         let containers = self.containers_of(observed, row, Who::All);
         let culprit = containers
@@ -326,7 +314,7 @@ impl Monitor {
             evidence.detail = engine.inspect(&container.id).await.ok();
             evidence.log = engine.last_lines(&container.id, LOG_LINES).await.unwrap_or_default();
             let words = engine.read_file(&container.id, OUTCOME).await.ok().flatten();
-            evidence.outcome = words.and_then(|words| serde_json::from_slice::<Outcome>(&words).ok());
+            evidence.outcome = words.and_then(|words| Outcome::parse(&words).ok());
         }
         let known = self.known(name, row).ok();
         let number = known.as_ref().map_or_else(
@@ -382,11 +370,12 @@ impl Monitor {
         let since = memory.managed.live.as_ref().map_or_else(Timestamp::now, |live| live.since);
         memory.managed.good =
             memory.known.get(&row).map(|target| HostRelease { root: target.root, row: target.row.clone(), since });
-        let kept: Vec<Ulid> = [&memory.managed.live, &memory.managed.next, &memory.managed.previous, &memory.managed.good]
-            .into_iter()
-            .flatten()
-            .map(|release| release.row.id)
-            .collect();
+        let kept: Vec<Ulid> =
+            [&memory.managed.live, &memory.managed.next, &memory.managed.previous, &memory.managed.good]
+                .into_iter()
+                .flatten()
+                .map(|release| release.row.id)
+                .collect();
         memory.known.retain(|row, _| kept.contains(row));
         memory.release_command.retain(|row, _| kept.contains(row));
         drop(memory);

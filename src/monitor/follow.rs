@@ -77,9 +77,11 @@ impl Follows {
                     }
                 }
                 // Ended with the container, or broken off.
-                if engine.inspect(&container).await.is_ok_and(|detail| {
-                    detail.state == crate::engine::ContainerState::Running
-                }) {
+                if engine
+                    .inspect(&container)
+                    .await
+                    .is_ok_and(|detail| detail.state == crate::engine::ContainerState::Running)
+                {
                     tokio::time::sleep(PAUSE).await;
                 } else {
                     break;

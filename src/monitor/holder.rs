@@ -15,7 +15,10 @@ pub fn this_process() -> Holder {
     Holder {
         instance: Ulid::generate(),
         pid: std::process::id(),
-        process: namespace().zip(birth(std::process::id())).map(|(space, birth)| format!("{space}/{birth}")).unwrap_or_default(),
+        process: namespace()
+            .zip(birth(std::process::id()))
+            .map(|(space, birth)| format!("{space}/{birth}"))
+            .unwrap_or_default(),
         container: container_id(),
     }
 }

@@ -70,7 +70,9 @@ fn answer(reports: &dyn Reports, method: &http::Method, path: &str) -> Response<
             (status, "text/plain; charset=utf-8", format!("{line}\n"))
         }
         (&http::Method::GET, "/metrics") => (StatusCode::OK, OPEN_METRICS, reports.metrics()),
-        (&http::Method::GET, _) => (StatusCode::NOT_FOUND, "text/plain", "there are /healthz and /metrics\n".to_owned()),
+        (&http::Method::GET, _) => {
+            (StatusCode::NOT_FOUND, "text/plain", "there are /healthz and /metrics\n".to_owned())
+        }
         _ => (StatusCode::METHOD_NOT_ALLOWED, "text/plain", String::new()),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));

@@ -68,7 +68,8 @@ pub fn service(row: Ulid, process: &str, replica: u16) -> String {
 
 /// A process's name as part of a host name.
 fn plain(process: &str) -> String {
-    let letters = |character: char| if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '-' };
+    let letters =
+        |character: char| if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '-' };
     process.chars().map(letters).collect()
 }
 

@@ -62,7 +62,11 @@ impl Metrics {
         let polls = Family::default();
         registry.register("bucket_polls", "Listings of the refs in the bucket", polls.clone());
         let reconciles = Family::default();
-        registry.register("reconciles", "Rounds of observing, planning and acting on one workspace", reconciles.clone());
+        registry.register(
+            "reconciles",
+            "Rounds of observing, planning and acting on one workspace",
+            reconciles.clone(),
+        );
         let reconcile_seconds = Histogram::new(exponential_buckets(0.005, 3.0, 9));
         registry.register_with_unit("reconcile", "Duration of such a round", Unit::Seconds, reconcile_seconds.clone());
         let steps = Family::default();
@@ -79,7 +83,11 @@ impl Metrics {
         let workspaces = Family::default();
         registry.register("workspaces", "Workspaces on this host, by phase", workspaces.clone());
         let store_requests = Counter::default();
-        registry.register("store_requests", "Requests to the object store, each attempt counted", store_requests.clone());
+        registry.register(
+            "store_requests",
+            "Requests to the object store, each attempt counted",
+            store_requests.clone(),
+        );
         let last_poll = Gauge::default();
         registry.register_with_unit(
             "last_bucket_poll_timestamp",

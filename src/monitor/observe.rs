@@ -141,12 +141,7 @@ impl Monitor {
         }))
     }
 
-    async fn bearer(
-        &self,
-        name: &WorkspaceName,
-        found: &[ContainerInfo],
-        bucket: &str,
-    ) -> Result<Bearer, EngineError> {
+    async fn bearer(&self, name: &WorkspaceName, found: &[ContainerInfo], bucket: &str) -> Result<Bearer, EngineError> {
         let wanted = labels::container(name);
         let row = |container: &std::collections::BTreeMap<String, String>| {
             let ours = container.get(labels::KIND).map(String::as_str) == Some(labels::RELEASE)
@@ -357,9 +352,11 @@ impl Monitor {
             let memory = lock(&tended.memory);
             memory.managed.good.as_ref().map(|good| good.row.id).filter(|_| observed.releases.len() == 1)
         };
-        for container in observed.releases.iter().flat_map(|release| {
-            release.containers.iter().map(move |container| (release.row, container))
-        }) {
+        for container in observed
+            .releases
+            .iter()
+            .flat_map(|release| release.containers.iter().map(move |container| (release.row, container)))
+        {
             let (row, container) = container;
             let quiet = Some(row) == settled && container.health == Some(Health::Healthy);
             if container.state == ContainerState::Running && !quiet {

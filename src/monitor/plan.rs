@@ -13,9 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use ulid::Ulid;
 
-use super::situation::{
-    Bearer, Container, Desired, InsidePhase, Release, ReleaseCommand, Role, Situation, Target,
-};
+use super::situation::{Bearer, Container, Desired, InsidePhase, Release, ReleaseCommand, Role, Situation, Target};
 use crate::engine::{ContainerState, Health};
 use crate::format::host::HostPhase;
 
@@ -192,8 +190,10 @@ fn run(situation: &Situation<'_>, target: &Target) -> Planned {
         if live.is_none() && situation.releases.is_empty() {
             return Planned::new(HostPhase::Stored, format!("version {} has nothing to start", target.number()));
         }
-        return Planned::new(HostPhase::Failed, "nothing to start")
-            .step(Step::Fail(target.row.id, Why::NoStart), format!("version {} has no start command", target.number()));
+        return Planned::new(HostPhase::Failed, "nothing to start").step(
+            Step::Fail(target.row.id, Why::NoStart),
+            format!("version {} has no start command", target.number()),
+        );
     }
     // A release under way that isn't the wanted one any more.
     if let Some(other) = underway(situation, target.row.id) {
@@ -216,10 +216,9 @@ fn run(situation: &Situation<'_>, target: &Target) -> Planned {
 /// A release that is neither live nor standing by.
 fn underway<'a>(situation: &'a Situation<'_>, wanted: Ulid) -> Option<&'a Release> {
     let standing_by = situation.memory.previous.as_ref().map(|previous| previous.row.id);
-    situation
-        .releases
-        .iter()
-        .find(|release| release.row != wanted && Some(release.row) != situation.live && Some(release.row) != standing_by)
+    situation.releases.iter().find(|release| {
+        release.row != wanted && Some(release.row) != situation.live && Some(release.row) != standing_by
+    })
 }
 
 /// The wanted version failed here: what was live stays live, or comes back.
@@ -380,12 +379,7 @@ fn keep_live(situation: &Situation<'_>, phase: HostPhase, cause: String) -> Plan
 }
 
 /// The same, except where the live release was stopped to make room.
-fn keep_live_unless_exclusive(
-    situation: &Situation<'_>,
-    target: &Target,
-    phase: HostPhase,
-    cause: String,
-) -> Planned {
+fn keep_live_unless_exclusive(situation: &Situation<'_>, target: &Target, phase: HostPhase, cause: String) -> Planned {
     if target.is_exclusive() { Planned::new(phase, cause) } else { keep_live(situation, phase, cause) }
 }
 
@@ -410,9 +404,11 @@ fn maintain(situation: &Situation<'_>, target: &Target, phase: HostPhase, cause:
     if release.containers.len() < target.containers() {
         return create(situation, target, format!("part of version {number} is missing"));
     }
-    if release.web().chain(release.workers()).any(|container| {
-        matches!(container.state, ContainerState::Exited | ContainerState::Created)
-    }) {
+    if release
+        .web()
+        .chain(release.workers())
+        .any(|container| matches!(container.state, ContainerState::Exited | ContainerState::Created))
+    {
         planned = planned.step(Step::Start(row), format!("version {number} is live and does not run"));
     }
     // A live release that was made anew is held like any other.

@@ -158,8 +158,8 @@ impl HostRecord {
                     }
                     Err(error) => return Err(error.into()),
                 };
-                let ours = Host::parse(&object.body)
-                    .is_ok_and(|host| host.holder.instance == self.host.holder.instance);
+                let ours =
+                    Host::parse(&object.body).is_ok_and(|host| host.holder.instance == self.host.holder.instance);
                 if !ours {
                     return Err(RecordError::TakenOver { hostname: self.host.hostname.clone() });
                 }

@@ -197,9 +197,8 @@ impl Answer {
 pub async fn ask(address: &str, host: &str, path: &str) -> Answer {
     let question = async {
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| error.to_string())?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
         let connection = tokio::spawn(connection);
         let request = http::Request::get(path)
             .header(http::header::HOST, host)

@@ -89,8 +89,10 @@ impl Monitor {
         let workspaces = lock(&self.workspaces);
         workspaces.get(name).is_some_and(|tended| {
             let phase = lock(&tended.memory).managed.phase;
-            matches!(phase, HostPhase::Live | HostPhase::Watch | HostPhase::Stopped | HostPhase::Stored | HostPhase::Failed)
-                && lock(&tended.memory).settled_once
+            matches!(
+                phase,
+                HostPhase::Live | HostPhase::Watch | HostPhase::Stopped | HostPhase::Stored | HostPhase::Failed
+            ) && lock(&tended.memory).settled_once
         })
     }
 
@@ -176,8 +178,10 @@ impl Monitor {
         if !record.is_taken() {
             return Ok(());
         }
-        let workspaces =
-            lock(&self.workspaces).iter().map(|(name, tended)| (name.clone(), lock(&tended.memory).managed.clone())).collect();
+        let workspaces = lock(&self.workspaces)
+            .iter()
+            .map(|(name, tended)| (name.clone(), lock(&tended.memory).managed.clone()))
+            .collect();
         let withheld = lock(&self.catalogue).withheld.clone();
         let before = self.with.store.counts();
         let written = record.write(&self.with, workspaces, withheld, ended).await;

@@ -16,6 +16,7 @@ use crate::compose::release::{
 use crate::engine::NewContainer;
 use crate::format::Keys;
 use crate::format::host::Failure;
+use crate::grant::Issuer;
 use crate::names::WorkspaceName;
 
 impl Monitor {
@@ -81,17 +82,8 @@ impl Monitor {
         let row = target.row.id;
         let (store, presigner) = (&self.with.store, &self.with.presigner);
         let before = store.counts();
-        let issued = crate::grant::issue(
-            store,
-            presigner,
-            &self.with.cache,
-            name,
-            target.root,
-            &target.row,
-            self.options.grant_lifetime,
-            now,
-        )
-        .await;
+        let issuer = Issuer { store, presigner, cache: &self.with.cache };
+        let issued = issuer.issue(name, target.root, &target.row, self.options.grant_lifetime, now).await;
         self.metrics.store_requests.inc_by((store.counts() - before).requests);
         let grant = issued?;
         let engine = &self.with.engine;
@@ -154,19 +146,22 @@ impl Monitor {
             Standing::Succeeded => ReleaseCommand::Done,
             Standing::Elsewhere(host) => ReleaseCommand::Elsewhere(host),
             Standing::Failed(outcome) => {
-                self.remember(name, Failure {
-                    row,
-                    number: target.number(),
-                    step: "release".to_owned(),
-                    reason: outcome.reason,
-                    tail: outcome.tail,
-                    listening: None,
-                    hint: format!("mend it and upload again, or `workspace retry {name}`"),
-                    at: outcome.at,
-                    bad: true,
-                    tries: 1,
-                    next_try: None,
-                });
+                self.remember(
+                    name,
+                    Failure {
+                        row,
+                        number: target.number(),
+                        step: "release".to_owned(),
+                        reason: outcome.reason,
+                        tail: outcome.tail,
+                        listening: None,
+                        hint: format!("mend it and upload again, or `workspace retry {name}`"),
+                        at: outcome.at,
+                        bad: true,
+                        tries: 1,
+                        next_try: None,
+                    },
+                );
                 ReleaseCommand::Unknown
             }
             Standing::Mine => match inside {

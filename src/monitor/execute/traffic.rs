@@ -94,7 +94,8 @@ impl Monitor {
                 Answer::NoRouter(reason) => outage(case, "route", format!("the router can't be asked: {reason}")),
                 Answer::Status(status, _) if answer.is_gateway_error() => Failure {
                     reason: format!("it answers inside of its container, and the router gets {status} from it"),
-                    hint: "listen on the address in HOST (0.0.0.0), not on localhost, and on the port in PORT".to_owned(),
+                    hint: "listen on the address in HOST (0.0.0.0), not on localhost, and on the port in PORT"
+                        .to_owned(),
                     bad: true,
                     next_try: None,
                     ..outage(case, "route", String::new())
@@ -222,8 +223,7 @@ impl Monitor {
         let engine = &self.with.engine;
         let hash = blake3::hash(name.as_str().as_bytes());
         let start = u16::from_le_bytes([hash.as_bytes()[0], hash.as_bytes()[1]]) % PORTS;
-        let candidates =
-            remembered.into_iter().chain((0..64).map(|step| FIRST_PORT + (start + step * 7) % PORTS));
+        let candidates = remembered.into_iter().chain((0..64).map(|step| FIRST_PORT + (start + step * 7) % PORTS));
         for port in candidates {
             let mut relay_labels = labels::common(labels::RELAY, self.bucket, name);
             relay_labels.insert(labels::HOST_PORT.to_owned(), port.to_string());
