@@ -326,7 +326,8 @@ fn advance(situation: &Situation<'_>, target: &Target) -> Planned {
                 return keep_live_unless_exclusive(situation, target, HostPhase::Soak, cause).until(soaked);
             }
             let cause = format!("version {number} is ready");
-            Planned::new(HostPhase::Route, cause.clone()).step(Step::Route(row), cause)
+            // Together: without a router, who bears the name is who is live.
+            Planned::new(HostPhase::Route, cause.clone()).step(Step::Route(row), cause.clone()).step(Step::Promote(row), cause)
         }
     }
 }
