@@ -185,7 +185,7 @@ struct Seen {
 }
 
 /// One workspace's place in memory.
-pub(self) struct Tended {
+struct Tended {
     /// Wakes its task.
     wake: Notify,
     /// What is remembered.
@@ -194,7 +194,7 @@ pub(self) struct Tended {
 
 /// What is remembered of one workspace. Only `managed` outlives this process.
 #[derive(Debug, Clone)]
-pub(self) struct Memory {
+struct Memory {
     managed: Managed,
     replaced: u8,
     release_command: BTreeMap<Ulid, ReleaseCommand>,
@@ -390,7 +390,7 @@ impl Monitor {
         if let Some(serving) = serving {
             serving.abort();
         }
-        outcome.map(|_| ())
+        outcome
     }
 
     /// Works until everything is as the bucket says, or has failed.

@@ -156,29 +156,23 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     monitor.end().await;
     drop(served);
     let interrupted = stop.is_cancelled();
-    match outcome? {
-        Some(passed) => {
-            if args.json {
-                context.output.json(&passed)?;
-            }
-            let mut failed = false;
-            for (name, managed) in &passed.workspaces {
-                failed |= show_one(context, name.as_str(), managed);
-            }
-            Ok(if interrupted {
-                Exit::Interrupted
-            } else if failed {
-                Exit::Failure
-            } else {
-                Exit::Success
-            }
-            .into())
-        }
-        None => {
-            tracing::info!("stopped; what runs here runs on");
-            Ok(Exit::Success.into())
-        }
+    let Some(passed) = outcome? else {
+        tracing::info!("stopped; what runs here runs on");
+        return Ok(Exit::Success.into());
+    };
+    if args.json {
+        context.output.json(&passed)?;
     }
+    let mut failed = false;
+    for (name, managed) in &passed.workspaces {
+        failed |= show_one(context, name.as_str(), managed);
+    }
+    let exit = match (interrupted, failed) {
+        (true, _) => Exit::Interrupted,
+        (false, true) => Exit::Failure,
+        (false, false) => Exit::Success,
+    };
+    Ok(exit.into())
 }
 
 /// The store on this machine has to be reached by containers, so it is served as long as the monitor works.

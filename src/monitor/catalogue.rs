@@ -141,10 +141,10 @@ pub async fn poll(poll: &Poll<'_>, catalogue: &std::sync::Mutex<Catalogue>) -> R
             Err(error) => failed = Some(error),
         }
     }
-    if !absent.is_empty() {
-        names.extend(look_for(poll, catalogue, absent, listed.len()).await?);
-    } else {
+    if absent.is_empty() {
         lock(catalogue).withheld.clear();
+    } else {
+        names.extend(look_for(poll, catalogue, absent, listed.len()).await?);
     }
     match failed {
         Some(error) if names.is_empty() => Err(error.into()),

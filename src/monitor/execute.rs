@@ -151,7 +151,7 @@ impl Monitor {
                 Ok(false)
             }
             Step::Start(row) => {
-                for container in self.containers_of(observed, *row, Who::All) {
+                for container in Self::containers_of(observed, *row, Who::All) {
                     if matches!(container.state, ContainerState::Exited | ContainerState::Created) {
                         self.with.engine.start(&container.id).await?;
                     }
@@ -177,7 +177,7 @@ impl Monitor {
                 Ok(false)
             }
             Step::Stop(row, who) => {
-                let stops = self.containers_of(observed, *row, *who).into_iter().map(|container| {
+                let stops = Self::containers_of(observed, *row, *who).into_iter().map(|container| {
                     let engine = &self.with.engine;
                     async move { engine.stop(&container.id).await }
                 });
@@ -241,7 +241,7 @@ impl Monitor {
         lock(&self.tended(name).memory).known.get(&row).cloned().ok_or(ReconcileError::UnknownVersion { row })
     }
 
-    fn containers_of<'a>(&self, observed: &'a Observed, row: Ulid, who: Who) -> Vec<&'a super::situation::Container> {
+    fn containers_of(observed: &Observed, row: Ulid, who: Who) -> Vec<&super::situation::Container> {
         observed
             .releases
             .iter()
@@ -270,7 +270,7 @@ impl Monitor {
         who: Who,
         to: &str,
     ) -> Result<(), ReconcileError> {
-        for container in self.containers_of(observed, row, who) {
+        for container in Self::containers_of(observed, row, who) {
             let held =
                 container.inside.as_ref().is_some_and(|inside| inside.phase == super::situation::InsidePhase::Held);
             if held && container.state == ContainerState::Running {
@@ -287,7 +287,7 @@ impl Monitor {
 
     /// Removes a release and what belongs to it alone.
     async fn remove(&self, row: Ulid, observed: &Observed) -> Result<(), ReconcileError> {
-        for container in self.containers_of(observed, row, Who::All) {
+        for container in Self::containers_of(observed, row, Who::All) {
             self.follows.end(&container.id);
             // With its own grace: it may have work to finish.
             self.with.engine.stop(&container.id).await?;
@@ -303,7 +303,7 @@ impl Monitor {
     /// Finds out why a release failed, remembers it, and takes the release away unless it has the traffic.
     async fn fail(&self, name: &WorkspaceName, row: Ulid, why: Why, observed: &Observed) -> Result<(), ReconcileError> {
         let mut evidence = Evidence::default();
-        let containers = self.containers_of(observed, row, Who::All);
+        let containers = Self::containers_of(observed, row, Who::All);
         let culprit = containers
             .iter()
             .find(|container| container.state == ContainerState::Exited)
@@ -330,7 +330,7 @@ impl Monitor {
         if failure.step == "release"
             && let Some(target) = &known
         {
-            let asking = self.asking(name, target).await;
+            let asking = self.asking(name, target);
             asking.finish(false, failure.reason.clone(), failure.tail.clone()).await?;
         }
         self.remember(name, failure);

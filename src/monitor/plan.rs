@@ -327,7 +327,9 @@ fn advance(situation: &Situation<'_>, target: &Target) -> Planned {
             }
             let cause = format!("version {number} is ready");
             // Together: without a router, who bears the name is who is live.
-            Planned::new(HostPhase::Route, cause.clone()).step(Step::Route(row), cause.clone()).step(Step::Promote(row), cause)
+            Planned::new(HostPhase::Route, cause.clone())
+                .step(Step::Route(row), cause.clone())
+                .step(Step::Promote(row), cause)
         }
     }
 }
