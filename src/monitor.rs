@@ -140,6 +140,19 @@ pub enum MonitorError {
     Poll(#[from] PollError),
 }
 
+impl MonitorError {
+    /// Whether waiting may help: a store that is away, or a bucket to which nothing was uploaded yet.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::EmptyBucket { .. } | Self::Bucket(BucketError::Store(StoreError::NoBucket { .. })) => true,
+            Self::Store(error) | Self::Bucket(BucketError::Store(error)) | Self::Record(RecordError::Store(error)) => {
+                error.is_retryable()
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A workspace's steps as they would be taken now.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct DryRun {

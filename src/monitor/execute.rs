@@ -146,7 +146,7 @@ impl Monitor {
         match step {
             Step::Create(row) => {
                 let target = self.known(name, *row)?;
-                self.supersede(name, &target, observed);
+                self.is_next(name, &target);
                 self.create(name, &target).await?;
                 Ok(false)
             }
@@ -185,6 +185,7 @@ impl Monitor {
                 Ok(true)
             }
             Step::Remove(row) => {
+                self.is_replaced(name, *row);
                 self.remove(*row, observed).await?;
                 Ok(true)
             }
@@ -251,15 +252,21 @@ impl Monitor {
             .collect()
     }
 
-    /// Counts how often releases replaced each other without any getting through.
-    fn supersede(&self, name: &WorkspaceName, target: &Target, observed: &Observed) {
+    /// Notes which release is on its way.
+    fn is_next(&self, name: &WorkspaceName, target: &Target) {
         let tended = self.tended(name);
         let mut memory = lock(&tended.memory);
-        let next = memory.managed.next.as_ref().map(|next| next.row.id);
-        if next.is_some_and(|next| next != target.row.id) && observed.live != Some(target.row.id) {
+        memory.managed.next = Some(HostRelease { root: target.root, row: target.row.clone(), since: Timestamp::now() });
+    }
+
+    /// Counts how often releases were replaced before any got through.
+    fn is_replaced(&self, name: &WorkspaceName, row: Ulid) {
+        let tended = self.tended(name);
+        let mut memory = lock(&tended.memory);
+        let next = memory.managed.next.as_ref().is_some_and(|next| next.row.id == row);
+        if next && !memory.managed.bad.iter().any(|bad| bad.row == row) {
             memory.replaced = memory.replaced.saturating_add(1);
         }
-        memory.managed.next = Some(HostRelease { root: target.root, row: target.row.clone(), since: Timestamp::now() });
     }
 
     /// Lets held containers go on.
