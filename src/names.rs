@@ -2,10 +2,14 @@
 //!
 //! Each type is parsed once, where the text enters the program; whoever holds one need not check again.
 
+mod pattern;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+pub use pattern::{Pattern, PatternError, chosen};
 
 /// Longest workspace name or tag, in bytes: what a DNS label allows.
 pub const MAX_NAME: usize = 63;

@@ -266,6 +266,41 @@ impl Host {
     }
 }
 
+/// What a person confirmed to one host: these workspaces are gone for good, though many vanished at once. Lies beside
+/// the host's record, is written by whoever confirms and read by the host's monitor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmation {
+    /// Format number.
+    pub format: u32,
+    /// The names.
+    pub names: Vec<WorkspaceName>,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Confirmation {
+    /// Of these names, now.
+    pub fn new(names: Vec<WorkspaceName>, at: Timestamp) -> Self {
+        Self { format: FORMAT, names, at }
+    }
+
+    /// Reads the object.
+    pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
+        let confirmation: Self = serde_json::from_slice(bytes)
+            .map_err(|error| FormatError::Damaged(format!("it is no confirmation: {error}")))?;
+        if confirmation.format > FORMAT {
+            return Err(FormatError::Newer { found: confirmation.format });
+        }
+        Ok(confirmation)
+    }
+
+    /// The object's bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // Nothing here can fail to serialise: all keys are text and all numbers are integers.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
 impl Managed {
     /// One of which nothing is known yet.
     pub fn new(now: Timestamp) -> Self {
@@ -286,3 +321,6 @@ impl Managed {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

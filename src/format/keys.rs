@@ -14,10 +14,27 @@ pub const HOSTS: &str = "hosts/";
 
 /// The record of the host with this Docker Engine id.
 pub fn host(engine: &str) -> String {
-    // Engine ids are letters, digits, `:` and `-`; anything else must not make another key of it.
-    let plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, ':' | '-' | '_');
-    let engine: String = engine.chars().map(|character| if plain(character) { character } else { '_' }).collect();
-    format!("{HOSTS}{engine}.json")
+    format!("{HOSTS}{}.json", plain_engine(engine))
+}
+
+/// What a person confirmed to the host with this Docker Engine id.
+pub fn confirmation(engine: &str) -> String {
+    format!("{HOSTS}{}.confirmed.json", plain_engine(engine))
+}
+
+/// The engine (as it stands in keys) whose record has this key, if it is one: other objects lie beside the records.
+pub fn engine_of_host(key: &str) -> Option<&str> {
+    let engine = key.strip_prefix(HOSTS)?.strip_suffix(".json")?;
+    (!engine.is_empty() && engine.chars().all(is_plain)).then_some(engine)
+}
+
+/// Engine ids are letters, digits, `:` and `-`; anything else must not make another key of it.
+fn plain_engine(engine: &str) -> String {
+    engine.chars().map(|character| if is_plain(character) { character } else { '_' }).collect()
+}
+
+fn is_plain(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, ':' | '-' | '_')
 }
 
 /// The ref of a workspace.
@@ -90,5 +107,20 @@ mod tests {
             keys.pack(Ulid::from_parts(3, 4)),
             "data/my.app/00000000010000000000000002/packs/00000000030000000000000004.tar.zst"
         );
+        assert_eq!(
+            keys.lease(Ulid::from_parts(3, 4)),
+            "data/my.app/00000000010000000000000002/releases/00000000030000000000000004.json"
+        );
+    }
+
+    #[test]
+    fn records_of_hosts_are_told_from_what_lies_beside_them() {
+        assert_eq!(host("ABCD:EF-1"), "hosts/ABCD:EF-1.json");
+        assert_eq!(host("../refs/a.b"), "hosts/___refs_a_b.json");
+        assert_eq!(confirmation("ABCD:EF-1"), "hosts/ABCD:EF-1.confirmed.json");
+        assert_eq!(engine_of_host("hosts/ABCD:EF-1.json"), Some("ABCD:EF-1"));
+        for other in ["hosts/ABCD:EF-1.confirmed.json", "hosts/.json", "hosts/a/b.json", "hosts/a.txt", "refs/a.json"] {
+            assert_eq!(engine_of_host(other), None, "{other}");
+        }
     }
 }
