@@ -9,8 +9,8 @@ use crate::budget;
 use crate::commands;
 use crate::environment::{self, Environment};
 use crate::failure;
-use crate::output::{ColorChoice, Output, OutputOptions};
-use crate::settings::{self, EnvFile, Purpose, Served, Settings, SettingsError};
+use crate::output::{self, ColorChoice, Output, OutputOptions};
+use crate::settings::{self, EnvFile, Fetching, Purpose, Served, Settings, SettingsError};
 use crate::store::Store;
 
 /// Ship a source tree to S3 and run it anywhere as an ephemeral container
@@ -70,7 +70,12 @@ enum Command {
     Delete(commands::delete::Args),
     Serve(commands::serve::Args),
     Compose(commands::compose::Args),
+    Monitor(commands::monitor::Args),
     Run(commands::run::Args),
+    #[command(hide = true)]
+    Proceed(commands::proceed::Args),
+    #[command(hide = true)]
+    Relay(commands::relay::Args),
     Health(commands::health::Args),
     Status(commands::status::Args),
 }
@@ -99,6 +104,12 @@ impl Context {
         settings::resolve_served(&self.global, &self.environment, &file)
     }
 
+    /// What counts beside a grant.
+    pub fn fetching(&self) -> Result<Fetching, SettingsError> {
+        let file = EnvFile::read(self.global.env_file.as_deref())?;
+        settings::resolve_fetching(&self.global, &self.environment, &file)
+    }
+
     /// The store that the settings name. No request is made to it.
     pub async fn store(&self, purpose: Purpose) -> anyhow::Result<(Settings, Store)> {
         let settings = self.settings(purpose)?;
@@ -120,7 +131,11 @@ pub fn main() -> ExitCode {
         },
         &environment,
     );
-    start_logging(&cli.global, &environment);
+    let format = match &cli.command {
+        Command::Monitor(args) => Some(args.log_format),
+        _ => None,
+    };
+    output::start_logging(cli.global.verbose, format, environment.get(environment::WORKSPACE_LOG), &output);
     let context = Context { output: output.clone(), environment, global: cli.global };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -151,20 +166,11 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCod
         Command::Delete(args) => commands::delete::run(context, args).await,
         Command::Serve(args) => commands::serve::run(context, args).await,
         Command::Compose(args) => commands::compose::run(context, args).await,
+        Command::Monitor(args) => commands::monitor::run(context, args).await,
         Command::Run(args) => commands::run::run(context, args).await,
+        Command::Proceed(args) => commands::proceed::run(context, args).await,
+        Command::Relay(args) => commands::relay::run(context, args).await,
         Command::Health(args) => commands::health::run(context, args).await,
         Command::Status(args) => commands::status::run(context, args).await,
     }
-}
-
-fn start_logging(global: &Global, environment: &Environment) {
-    let filter = match (environment.get(environment::WORKSPACE_LOG), global.verbose) {
-        (Some(filter), _) if !filter.is_empty() => filter.to_owned(),
-        (_, 0 | 1) => "error".to_owned(),
-        (_, 2) => "warn,workspace=debug".to_owned(),
-        (_, _) => "debug".to_owned(),
-    };
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|_| "error".into());
-    // A second call (in tests) keeps the first subscriber.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }

@@ -5,15 +5,16 @@
 
 mod labels;
 mod model;
+pub mod release;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::application::{Plan, Runtime};
 use crate::names::{Selector, Version, WorkspaceName};
-use model::{File, Healthcheck, Network, Service, Volume};
+use model::{Attached, File, Healthcheck, Network, Service, Volume};
 
-pub use labels::dns_label;
+pub use labels::{dns_label, seen_from_container};
 
 /// Where the image keeps the tree.
 const APP_DIR: &str = "/app";
@@ -152,7 +153,7 @@ pub fn render(applications: &[Application], store: &Store, options: &ComposeOpti
     }
     if let Some(network) = &options.network {
         file.networks.insert("default".to_owned(), Network::default());
-        file.networks.insert(network.clone(), Network { external: true });
+        file.networks.insert(network.clone(), Network { external: true, name: None });
     }
     let names = applications.iter().map(|application| application.selector.to_string()).collect::<Vec<_>>().join(" ");
     let text =
@@ -214,7 +215,7 @@ fn service(
             ("workspace.cache".to_owned(), manager.clone()),
             ("workspace.name".to_owned(), name.to_string()),
         ]);
-        file.volumes.insert(key, Volume { name: format!("workspace-{name}-{manager}"), labels });
+        file.volumes.insert(key, Volume { name: format!("workspace-{name}-{manager}"), external: false, labels });
     }
     if let Some(bundle) = &options.ca_bundle {
         let bundle = model::literal(&bundle.display().to_string());
@@ -245,7 +246,9 @@ fn service(
         mem_limit: model::literal(options.memory.as_deref().unwrap_or("2g")),
         cpus: options.cpus.as_deref().map(model::literal),
         extra_hosts: vec!["host.docker.internal:host-gateway".to_owned()],
-        networks: options.network.iter().flat_map(|network| ["default".to_owned(), network.clone()]).collect(),
+        networks: Attached::Plain(
+            options.network.iter().flat_map(|network| ["default".to_owned(), network.clone()]).collect(),
+        ),
         healthcheck: Healthcheck::default(),
         labels,
         restart: "unless-stopped",

@@ -44,6 +44,25 @@ pub const WORKSPACE_INSTALL_LIMIT: &str = "WORKSPACE_INSTALL_LIMIT";
 pub const WORKSPACE_READY_LIMIT: &str = "WORKSPACE_READY_LIMIT";
 /// In a container: how many seconds the application has to end after SIGTERM. Default 10.
 pub const WORKSPACE_STOP_GRACE: &str = "WORKSPACE_STOP_GRACE";
+/// For the monitor: the directory of Traefik's file provider, where it writes a file per workspace. Unset: no router, each
+/// workspace gets a port on the host's loopback.
+pub const WORKSPACE_TRAEFIK_ROUTES: &str = "WORKSPACE_TRAEFIK_ROUTES";
+/// For the monitor: Traefik's entry point `internal`, by which it finds out whether a route is in force. Default
+/// `http://127.0.0.1:8082`.
+pub const WORKSPACE_TRAEFIK_URL: &str = "WORKSPACE_TRAEFIK_URL";
+/// For the monitor: the host name of workspaces that declare no domain; `{name}` stands for the workspace. Default
+/// `{name}.localhost`.
+pub const WORKSPACE_DOMAIN: &str = "WORKSPACE_DOMAIN";
+/// The Docker Engine's Unix socket, as `unix:///path`. Default `unix:///var/run/docker.sock`.
+pub const DOCKER_HOST: &str = "DOCKER_HOST";
+/// In a container: the file with the addresses by which `run` fetches its version, in place of the store's settings.
+pub const WORKSPACE_GRANT: &str = "WORKSPACE_GRANT";
+/// In a container: `1` makes `run` wait for `workspace proceed` once everything is installed and built.
+pub const WORKSPACE_HOLD: &str = "WORKSPACE_HOLD";
+/// In a container: which of the version's processes `run` starts. Default `web`.
+pub const WORKSPACE_PROCESS: &str = "WORKSPACE_PROCESS";
+/// In a container: how many seconds the release command may take. Default 600.
+pub const WORKSPACE_RELEASE_LIMIT: &str = "WORKSPACE_RELEASE_LIMIT";
 /// Set by CI systems: nothing is asked, and the embedded store is never used silently.
 pub const CI: &str = "CI";
 /// Set to anything: no colour.

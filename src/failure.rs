@@ -8,6 +8,7 @@ use crate::format::FormatError;
 use crate::names::NameError;
 use crate::output::Output;
 use crate::publish::PublishError;
+use crate::run::OrderError;
 use crate::run::state::StateError;
 use crate::settings::SettingsError;
 use crate::source::SourceError;
@@ -106,6 +107,13 @@ pub struct NeedsYes {
 fn of_domain(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Vec<String>)> {
     if cause.downcast_ref::<StateError>().is_some() {
         return Some((Exit::Failure, vec!["`workspace status --settings` shows what is configured".to_owned()]));
+    }
+    if let Some(error) = cause.downcast_ref::<OrderError>() {
+        let hint = match error {
+            OrderError::Busy | OrderError::NotTaken => "try again".to_owned(),
+            _ => "`workspace status` shows what runs here; WORKSPACE_HOLD=1 makes `workspace run` wait".to_owned(),
+        };
+        return Some((Exit::Conflict, vec![hint]));
     }
     if cause.downcast_ref::<NeedsYes>().is_some() {
         return Some((Exit::Usage, vec!["`--yes` if you are sure".to_owned()]));
@@ -272,6 +280,13 @@ fn of_store(error: &StoreError) -> (Exit, Option<&'static str>) {
         StoreError::NoCredentials { .. } => {
             (Exit::Usage, Some("set S3_ACCESS_KEY and S3_SECRET_KEY in the same place as the endpoint"))
         }
+        StoreError::GrantExpired { .. } => (
+            Exit::Unavailable,
+            Some(
+                "the monitor that started this container renews its grant: see whether it runs, and this machine's clock",
+            ),
+        ),
+        StoreError::NotGranted { .. } => (Exit::Failure, Some("the grant is for another version")),
         StoreError::ClockSkew { .. } => (Exit::Failure, Some("set this machine's clock")),
         StoreError::Unreachable { reason, .. } if reason.contains("certificate") => {
             (Exit::Unavailable, Some("set WORKSPACE_CA_BUNDLE to the authority that signed the server's certificate"))

@@ -3,7 +3,7 @@
 //! Dependencies point one way, from commands down to plain data:
 //!
 //! ```text
-//! cli → commands → run, compose → publish, checkout → source, application → format → store → embedded → names
+//! cli → commands → run, compose, relay → publish, checkout, grant → version → source, application → format → store → embedded → names
 //! ```
 //!
 //! The format of everything that lies in a bucket is described in [`format`].
@@ -16,12 +16,16 @@ pub mod cli;
 pub mod commands;
 pub mod compose;
 pub mod embedded;
+pub mod engine;
 pub mod environment;
 pub mod failure;
 pub mod format;
+pub mod grant;
+pub mod monitor;
 pub mod names;
 pub mod output;
 pub mod publish;
+pub mod relay;
 pub mod run;
 pub mod settings;
 pub mod source;

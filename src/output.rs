@@ -3,6 +3,7 @@
 //! Data that was asked for goes to stdout, everything else to stderr. One type, [`Output`], decides what `-q`, `-v`,
 //! `--color`, `NO_COLOR` and `--no-progress` mean.
 
+mod log;
 mod progress;
 mod text;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use crate::environment::Environment;
 
+pub use log::{LogFormat, start_logging};
 pub use progress::{Observer, Phase, Silent, TerminalObserver};
 pub use text::{escape, relative_time, size};
 

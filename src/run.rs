@@ -4,6 +4,8 @@
 //! know where a container stands. Everything that runs below is waited for by one place, [`processes`].
 
 mod child_environment;
+mod gate;
+pub mod outcome;
 mod probe;
 mod processes;
 mod record;
@@ -13,6 +15,7 @@ mod steps;
 mod supervisor;
 mod system;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,18 +29,24 @@ use crate::environment::Environment;
 use crate::names::{Selector, Version};
 use crate::output::Output;
 use child_environment::{Bundle, ChildEnvironment};
+use outcome::{MemoryWatch, Outcome};
 use processes::{Processes, Streams};
 use record::Record;
 use signals::Signals;
 use state::{Phase, State, StateDir, StateError};
-use steps::{Step, StepOutcome};
-use supervisor::{End, Limits, News};
+use steps::StepOutcome;
+use supervisor::{End, Limits, News, Readiness};
 
+pub use gate::{Order, OrderError, proceed};
 pub use probe::{Target, probe, what_listens};
 pub use system::{hide_memory, is_alive};
 
 /// How long the store may take to answer when an earlier tree could be started instead.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
+/// The process that serves traffic.
+pub const WEB: &str = "web";
+/// How long another process must have been up to count as ready: it has no port to answer on.
+const UP: Duration = Duration::from_secs(1);
 
 /// Which version is meant, as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +71,8 @@ pub enum SourceError {
 /// Where versions come from.
 #[expect(async_fn_in_trait, reason = "used by generic functions of this crate only, on one task")]
 pub trait Source {
+    /// Whether asking which version is meant needs nothing but this machine, so that there is no reason not to ask.
+    const COSTS_NOTHING: bool = false;
     /// Finds out which version is meant. Changes nothing on disk.
     async fn resolve(&self) -> Result<Resolved, SourceError>;
     /// Makes `dir` that version: overwrites, and deletes what only an earlier version had.
@@ -81,6 +92,12 @@ pub struct RunOptions {
     pub ready_limit: Duration,
     /// From the stop signal until it is killed.
     pub grace: Duration,
+    /// For the release command.
+    pub release_limit: Duration,
+    /// Whether to wait for [`proceed`] once everything is installed and built.
+    pub hold: bool,
+    /// Which process to start: [`WEB`], or one of [`Plan::processes`].
+    pub process: String,
 }
 
 /// Why a run ended without the application's own exit code.
@@ -100,17 +117,29 @@ pub enum RunError {
         /// What was asked for.
         selector: Selector,
     },
-    /// An install or build command failed.
-    #[error("{phase} failed: `{command}` {reason}")]
+    /// There is no such process.
+    #[error("`{selector}` has no process `{process}`; it has {available}")]
+    NoProcess {
+        /// What was asked for.
+        selector: Selector,
+        /// The process that was to run.
+        process: String,
+        /// The processes that it has.
+        available: String,
+    },
+    /// An install, build or release command failed.
+    #[error("{} failed: `{command}` {reason}", step.as_str())]
     Step {
-        /// `install` or `build`.
-        phase: &'static str,
+        /// Which of them.
+        step: outcome::Step,
         /// The command.
         command: Command,
         /// How it ended.
         reason: String,
         /// Its last lines.
         tail: Vec<String>,
+        /// Whether memory ran out, as far as can be told.
+        out_of_memory: bool,
     },
     /// The start command can't be executed.
     #[error("start failed: {reason}")]
@@ -165,17 +194,16 @@ pub async fn run(
         pid: None,
         port: None,
         health: None,
+        process: options.process.clone(),
+        released: false,
         error: None,
     };
-    let mut run = Run { options, environment, output, state_dir: StateDir::of(environment), state, processes, signals };
-    let outcome = run.whole(source).await;
-    if let Err(error) = &outcome {
-        run.state.error = Some(error.to_string());
-        run.state.pid = None;
-        // The failure itself is what the caller hears; a state that can't be written as well changes nothing.
-        let _ = run.enter(Phase::Failed);
-    }
-    outcome
+    let state_dir = StateDir::of(environment);
+    Outcome::remove(&options.dir);
+    let mut run = Run { options, environment, output, state_dir, state, processes, signals, outcome: None };
+    let ended = run.whole(source).await;
+    run.last_words(&ended);
+    ended
 }
 
 /// One run. Holds what every phase needs.
@@ -187,20 +215,60 @@ struct Run<'a> {
     state: State,
     processes: Processes,
     signals: Signals,
+    /// Why the application ended, if it did so by itself.
+    outcome: Option<Outcome>,
+}
+
+/// Commands that must all succeed.
+struct Commands<'a> {
+    step: outcome::Step,
+    list: &'a [Command],
+    environment: &'a BTreeMap<String, String>,
+    limit: Duration,
+    deadline: Instant,
 }
 
 impl Run<'_> {
+    /// Leaves behind why the run ended. What can't be written changes nothing about it.
+    fn last_words(&mut self, ended: &Result<u8, RunError>) {
+        let failed_in = match self.state.phase {
+            Phase::Install => outcome::Step::Install,
+            Phase::Build => outcome::Step::Build,
+            Phase::Held | Phase::Release => outcome::Step::Release,
+            Phase::Start => outcome::Step::Start,
+            _ => outcome::Step::Fetch,
+        };
+        let mut outcome = match ended {
+            Ok(_) => {
+                self.outcome.take().unwrap_or_else(|| Outcome::new(outcome::Step::Stopped, "it was asked to stop"))
+            }
+            Err(error @ (RunError::Io { .. } | RunError::State(_))) => {
+                Outcome { step: failed_in, ..Outcome::of(error, &self.options.selector.name) }
+            }
+            Err(error) => Outcome::of(error, &self.options.selector.name),
+        };
+        outcome.exit_code = ended.as_ref().ok().copied();
+        (outcome.version, outcome.row) = (self.state.version, self.state.row.clone());
+        // Before the state: whoever sees that the run has failed may read why.
+        if let Err((path, error)) = outcome.write(&self.options.dir) {
+            self.output.warn(&format!("can't write `{}`: {error}", path.display()));
+        }
+        if outcome.step != outcome::Step::Stopped {
+            self.state.error = Some(match ended {
+                Ok(_) => outcome.reason,
+                Err(error) => error.to_string(),
+            });
+            self.state.pid = None;
+            let _ = self.enter(Phase::Failed);
+        }
+    }
+
     async fn whole(&mut self, source: &impl Source) -> Result<u8, RunError> {
         self.enter(Phase::Fetch)?;
         let Some(mut record) = self.fetch(source).await? else {
             return Ok(STOPPED_EARLY);
         };
-        let selector = &self.options.selector;
-        let (plan, start) = match &record.resolved.plan {
-            Some(plan) if plan.start.is_some() => (plan.clone(), plan.start.clone()),
-            _ => return Err(RunError::NoStart { selector: selector.clone() }),
-        };
-        let start = start.ok_or_else(|| RunError::NoStart { selector: selector.clone() })?;
+        let (plan, start) = self.what_starts(record.resolved.plan.as_ref())?;
         self.state.version = Some(record.resolved.number);
         self.state.row = Some(record.resolved.row.clone());
         let bundle = match Bundle::prepare(self.environment, self.state_dir.path()) {
@@ -216,12 +284,36 @@ impl Run<'_> {
             return Err(RunError::Start { reason });
         }
         let environment = ChildEnvironment::new(self.environment, &plan, &folder, bundle.as_ref());
-        self.state.port = Some(environment.port);
-        self.state.health = plan.health.as_ref().map(|health| health.path.clone());
-        if !self.prepare(&plan, &folder, &environment, &mut record).await? {
+        let web = self.options.process == WEB;
+        self.state.port = web.then_some(environment.port);
+        self.state.health = plan.health.as_ref().filter(|_| web).map(|health| health.path.clone());
+        if !self.prepare(&plan, &folder, &environment, &mut record).await?
+            || !self.hold(&plan, &folder, &environment, &mut record).await?
+        {
             return Ok(STOPPED_EARLY);
         }
         self.serve(&start, &folder, &environment).await
+    }
+
+    /// The plan, and its command that is to be started.
+    fn what_starts(&self, plan: Option<&Plan>) -> Result<(Plan, Command), RunError> {
+        let (selector, process) = (self.options.selector.clone(), self.options.process.clone());
+        let Some(plan) = plan else { return Err(RunError::NoStart { selector }) };
+        let found = if process == WEB { plan.start.as_ref() } else { plan.processes.get(&process) };
+        match found {
+            Some(command) => Ok((plan.clone(), command.clone())),
+            None if process == WEB => Err(RunError::NoStart { selector }),
+            None => {
+                let web = plan.start.as_ref().map(|_| WEB);
+                let names: Vec<String> = web
+                    .into_iter()
+                    .chain(plan.processes.keys().map(String::as_str))
+                    .map(|name| format!("`{name}`"))
+                    .collect();
+                let available = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                Err(RunError::NoProcess { selector, process, available })
+            }
+        }
     }
 
     /// Brings the tree up to date. `None`: asked to stop meanwhile.
@@ -254,21 +346,29 @@ impl Run<'_> {
             ));
         }
         let stamp = record::install_stamp(plan, &runtime, &record.resolved.row, dir).map_err(io_error)?;
-        let deadline = Instant::now() + self.options.install_limit;
+        let limit = self.options.install_limit;
+        let install = Commands {
+            step: outcome::Step::Install,
+            list: &plan.install,
+            environment: &environment.install,
+            limit,
+            deadline: Instant::now() + limit,
+        };
         if record.installed.as_deref() == Some(&stamp) {
             self.output.note("workspace: dependencies are installed already");
         } else {
             // An installation that is cut off must not pass for a finished one, nor may the build that needs it.
             (record.installed, record.built) = (None, None);
             record.write(dir).map_err(io_error)?;
-            if !self.commands(Phase::Install, &plan.install, folder, environment, deadline).await? {
+            if !self.commands(&install, folder).await? {
                 return Ok(false);
             }
             record.installed = Some(stamp);
             record.write(dir).map_err(io_error)?;
         }
         if record.built.as_ref() != Some(&record.resolved.row) {
-            if !self.commands(Phase::Build, &plan.build, folder, environment, deadline).await? {
+            let build = Commands { step: outcome::Step::Build, list: &plan.build, ..install };
+            if !self.commands(&build, folder).await? {
                 return Ok(false);
             }
             record.built = Some(record.resolved.row.clone());
@@ -277,35 +377,40 @@ impl Run<'_> {
         Ok(true)
     }
 
-    async fn commands(
-        &mut self,
-        phase: Phase,
-        commands: &[Command],
-        folder: &Path,
-        environment: &ChildEnvironment,
-        deadline: Instant,
-    ) -> Result<bool, RunError> {
-        if commands.is_empty() {
+    /// Runs them one after the other. False: asked to stop meanwhile.
+    async fn commands(&mut self, all: &Commands<'_>, folder: &Path) -> Result<bool, RunError> {
+        if all.list.is_empty() {
             return Ok(true);
         }
-        self.enter(phase)?;
-        let started = Instant::now();
-        for command in commands {
-            self.output.note(&format!("workspace: {} with `{command}`", phase.as_str()));
-            let (limit, grace) = (self.options.install_limit, self.options.grace);
-            let step = Step { command, folder, environment: &environment.install, deadline, limit, grace };
+        self.enter(match all.step {
+            outcome::Step::Install => Phase::Install,
+            outcome::Step::Build => Phase::Build,
+            _ => Phase::Release,
+        })?;
+        let (name, started) = (all.step.as_str(), Instant::now());
+        for command in all.list {
+            self.output.note(&format!("workspace: {name} with `{command}`"));
+            let &Commands { environment, deadline, limit, .. } = all;
+            let step = steps::Step { command, folder, environment, deadline, limit, grace: self.options.grace };
+            let memory = MemoryWatch::begin();
             let outcome = steps::run(&step, &mut self.processes, &mut self.signals, self.output)
                 .await
                 .map_err(|source| RunError::Io { path: folder.to_owned(), source })?;
             match outcome {
                 StepOutcome::Done => {}
                 StepOutcome::Stopped => return Ok(false),
-                StepOutcome::Failed { reason, tail } => {
-                    return Err(RunError::Step { phase: phase.as_str(), command: command.clone(), reason, tail });
+                StepOutcome::Failed { reason, tail, killed } => {
+                    return Err(RunError::Step {
+                        step: all.step,
+                        command: command.clone(),
+                        reason,
+                        tail,
+                        out_of_memory: memory.killed(killed),
+                    });
                 }
             }
         }
-        self.output.note(&format!("workspace: {} done in {:.1} s", phase.as_str(), started.elapsed().as_secs_f64()));
+        self.output.note(&format!("workspace: {name} done in {:.1} s", started.elapsed().as_secs_f64()));
         Ok(true)
     }
 
@@ -339,27 +444,35 @@ impl Run<'_> {
     async fn serve(&mut self, start: &Command, folder: &Path, environment: &ChildEnvironment) -> Result<u8, RunError> {
         self.output.note(&format!("workspace: start with `{start}` on port {}", environment.port));
         let argv = start.argv();
+        let memory = MemoryWatch::begin();
         let group = self
             .processes
             .start(&argv, folder, &environment.start, Streams::Inherited)
             .map_err(|error| RunError::Start { reason: steps::cannot_start(&argv, &error) })?;
         self.state.pid = Some(group.pid());
         self.enter(Phase::Start)?;
-        let target = Target { port: environment.port, health: self.state.health.clone() };
-        let limits = Limits { ready: self.options.ready_limit, grace: self.options.grace };
+        let readiness = match self.state.port {
+            Some(port) => Readiness::Answers(Target { port, health: self.state.health.clone() }),
+            None => Readiness::StaysUp(UP),
+        };
+        let mut limits = Limits { ready: self.options.ready_limit, grace: self.options.grace };
+        if readiness == Readiness::StaysUp(UP) {
+            limits.ready = limits.ready.max(2 * UP);
+        }
         let (output, state_dir, state) = (self.output, &self.state_dir, &mut self.state);
         let mut listening = None;
         let tell = |news: &News| {
             match news {
                 News::Ready { after } => {
                     state.phase = Phase::Ready;
-                    output.note(&format!(
-                        "workspace: ready on port {} after {:.1} s",
-                        target.port,
-                        after.as_secs_f64()
-                    ));
-                    if probe::only_loopback(target.port) {
-                        output.warn("it listens on loopback only, where other machines can't reach it");
+                    let seconds = after.as_secs_f64();
+                    if let Some(port) = state.port {
+                        output.note(&format!("workspace: ready on port {port} after {seconds:.1} s"));
+                        if probe::only_loopback(port) {
+                            output.warn("it listens on loopback only, where other machines can't reach it");
+                        }
+                    } else {
+                        output.note(&format!("workspace: `{}` is up", state.process));
                     }
                 }
                 News::Stopping => {
@@ -374,15 +487,18 @@ impl Run<'_> {
                 output.warn(&error.to_string());
             }
         };
-        let end = supervisor::follow(group, &target, limits, &mut self.processes, &mut self.signals, tell).await;
+        let end = supervisor::follow(group, &readiness, limits, &mut self.processes, &mut self.signals, tell).await;
         match end {
             End::Stopped { ended, .. } => Ok(ended.exit_code()),
             End::Ended { ended, was_ready } => {
                 let when = if was_ready { "" } else { " before it was ready" };
                 self.output.note(&format!("workspace: `{start}` {ended}{when}"));
-                self.state.error = Some(format!("`{start}` {ended}{when}"));
-                self.state.pid = None;
-                self.enter(Phase::Failed)?;
+                let mut outcome = Outcome::new(outcome::Step::Run, format!("`{start}` {ended}{when}"));
+                outcome.was_ready = was_ready;
+                outcome.out_of_memory = memory.killed(ended.is_kill());
+                let hint = if outcome.out_of_memory { outcome::MORE_MEMORY } else { "its log says more" };
+                hint.clone_into(&mut outcome.hint);
+                self.outcome = Some(outcome);
                 Ok(ended.exit_code())
             }
             End::NeverReady { last } => {
@@ -410,18 +526,15 @@ fn major_of(version: &str) -> Option<u32> {
     rest[..end].parse().ok()
 }
 
-async fn fetch(options: &RunOptions, source: &impl Source, output: &Output) -> Result<Record, RunError> {
+async fn fetch<S: Source>(options: &RunOptions, source: &S, output: &Output) -> Result<Record, RunError> {
     let (dir, selector) = (&options.dir, &options.selector);
-    let fetch_error = |error: SourceError| match error {
-        SourceError::Unavailable(source) | SourceError::Refused(source) => {
-            RunError::Fetch { selector: selector.clone(), source }
-        }
-    };
+    let fetch_error = |error: SourceError| RunError::Fetch { selector: selector.clone(), source: error.into_inner() };
     let io_error = |source| RunError::Io { path: dir.clone(), source };
     let earlier = Record::read(dir, &selector.to_string());
-    // A number never means another version, so there is nothing to ask.
+    // A number never means another version of the same workspace, so there is nothing to ask.
     if let (Version::Number(number), Some(record)) = (&selector.version, &earlier)
         && record.resolved.number == *number
+        && !S::COSTS_NOTHING
     {
         output.note(&format!("workspace: {selector} is here already"));
         return Ok(record.clone());
@@ -454,7 +567,8 @@ async fn fetch(options: &RunOptions, source: &impl Source, output: &Output) -> R
     let started = Instant::now();
     source.fetch(&resolved, dir).await.map_err(fetch_error)?;
     output.note(&format!("workspace: fetched in {:.1} s", started.elapsed().as_secs_f64()));
-    let record = Record { selector: selector.to_string(), resolved, installed, built: None };
+    let record =
+        Record { selector: selector.to_string(), resolved, installed, built: None, released: None, started: None };
     record.write(dir).map_err(io_error)?;
     Ok(record)
 }

@@ -214,6 +214,28 @@ pub fn resolve(
     })
 }
 
+/// What a container needs of the settings that has a grant in place of a store.
+#[derive(Debug, Clone)]
+pub struct Fetching {
+    /// How long and how often.
+    pub limits: Limits,
+    /// A PEM file of certificate authorities to trust beside the system's.
+    pub ca_bundle: Option<PathBuf>,
+    /// Where copies of manifests are kept.
+    pub cache_directory: Option<PathBuf>,
+}
+
+/// Works out what is left of the settings beside a grant: no store, so none has to be set.
+pub fn resolve_fetching(flags: &Global, environment: &Environment, file: &EnvFile) -> Result<Fetching, SettingsError> {
+    let sources = Sources::read(flags, environment, file)?;
+    let path = |name: &str| sources.single(name).map(|value| PathBuf::from(&value.text));
+    Ok(Fetching {
+        limits: limits(&sources, &mut Report::default())?,
+        ca_bundle: path(WORKSPACE_CA_BUNDLE),
+        cache_directory: path(WORKSPACE_CACHE_DIR).or_else(|| environment.cache_folder()),
+    })
+}
+
 /// What the store on this machine is, for whoever serves it to others.
 #[derive(Debug, Clone)]
 pub struct Served {

@@ -6,6 +6,8 @@
 pub mod bucket;
 mod connect;
 mod error;
+mod granted;
+pub mod presign;
 mod transport;
 
 use std::fmt;
@@ -26,6 +28,8 @@ use crate::settings::{Backend, S3Settings, StoreSettings};
 
 pub use error::StoreError;
 use error::{Request, short};
+pub use granted::Granted;
+use presign::SeenCredentials;
 use transport::Counters;
 pub use transport::RequestCounts;
 
@@ -109,6 +113,10 @@ struct Shared {
     region: Option<String>,
     custom: bool,
     counters: Arc<Counters>,
+    /// Nothing where addresses take the place of keys.
+    credentials: Option<SeenCredentials>,
+    /// When the addresses expire that take the place of keys.
+    expires: Option<jiff::Timestamp>,
 }
 
 impl fmt::Debug for Store {
@@ -121,7 +129,7 @@ impl Store {
     /// Builds the client. No request is made to the store.
     pub async fn connect(settings: &StoreSettings) -> Result<Self, StoreError> {
         let counters = Arc::new(Counters::default());
-        let (client, region) = connect::client(settings, &counters).await?;
+        let (client, region, credentials) = connect::client(settings, &counters).await?;
         let bucket = settings.bucket.clone();
         let (endpoint, location, custom) = match &settings.backend {
             Backend::Embedded { directory } => {
@@ -137,7 +145,26 @@ impl Store {
                 (format!("AWS ({region})"), format!("s3://{bucket} (AWS, {region})"), false)
             }
         };
-        let shared = Shared { client, bucket, endpoint, location, region, custom, counters };
+        let (credentials, expires) = (Some(credentials), None);
+        let shared = Shared { client, bucket, endpoint, location, region, custom, counters, credentials, expires };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// A store of which the granted objects can be read, and nothing else. No request is made to it.
+    pub fn granted(granted: &Granted) -> Result<Self, StoreError> {
+        let counters = Arc::new(Counters::default());
+        let endpoint = granted.endpoint();
+        let shared = Shared {
+            client: connect::granted(granted, &endpoint, &counters)?,
+            bucket: granted::BUCKET.to_owned(),
+            location: endpoint.clone(),
+            endpoint,
+            region: None,
+            custom: true,
+            counters,
+            credentials: None,
+            expires: Some(granted.expires),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -460,7 +487,13 @@ impl Store {
 
     fn request<'a>(&'a self, operation: &'static str, key: Option<&'a str>) -> Request<'a> {
         tracing::debug!(operation, key, "request");
-        Request { operation, endpoint: &self.shared.endpoint, bucket: &self.shared.bucket, key }
+        Request {
+            operation,
+            endpoint: &self.shared.endpoint,
+            bucket: &self.shared.bucket,
+            key,
+            granted_until: self.shared.expires,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use workspace::application::{self, HealthCheck, Plan, Runtime};
 use workspace::environment::Environment;
 use workspace::output::{Output, OutputOptions};
+use workspace::run::outcome::{self, Outcome, Step};
 use workspace::run::state::{Phase, State, StateDir};
 use workspace::run::{Resolved, RunOptions, Source, SourceError};
 
@@ -55,6 +56,9 @@ fn runner() {
         install_limit: seconds("RUNNER_INSTALL_LIMIT"),
         ready_limit: seconds("RUNNER_READY_LIMIT"),
         grace: seconds("RUNNER_GRACE"),
+        release_limit: seconds("RUNNER_RELEASE_LIMIT"),
+        hold: std::env::var("RUNNER_HOLD").is_ok(),
+        process: std::env::var("RUNNER_PROCESS").unwrap_or_else(|_| "web".to_owned()),
     };
     let environment = Environment::of_process();
     let output = Output::new(OutputOptions::default(), &environment);
@@ -140,6 +144,21 @@ impl Stage {
 
     fn run(&self) -> Finished {
         self.start().finish()
+    }
+
+    fn outcome(&self) -> Outcome {
+        Outcome::parse(&std::fs::read(self.path("app").join(outcome::PATH)).unwrap()).unwrap()
+    }
+
+    /// The binary, inside this container so to speak.
+    fn workspace(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_workspace"));
+        command.args(arguments).env_clear().env("WORKSPACE_STATE_DIR", self.path("state")).stdin(Stdio::null());
+        command
+    }
+
+    fn proceed(&self, order: &str) -> std::process::Output {
+        self.workspace(&["proceed", order]).output().unwrap()
     }
 
     fn app_text(&self, name: &str) -> String {
@@ -404,4 +423,210 @@ fn an_interrupt_is_passed_on_as_it_is() {
 fn a_program_that_is_not_there_is_named() {
     let finished = Stage::new("no-such-program --x").run();
     assert!(finished.log.contains("`no-such-program` is neither installed in node_modules/.bin"), "{}", finished.log);
+}
+
+#[test]
+fn a_held_run_releases_and_starts_when_told() {
+    let stage = Stage::new(SERVER)
+        .plan(|plan| {
+            plan.build = vec![application::Command::parse("echo built")];
+            plan.release = Some(application::Command::parse("echo $HOST $PORT >> releases; env > release.env"));
+        })
+        .set("S3_SECRET_KEY", "made-up-secret")
+        .set("RUNNER_HOLD", "1");
+    let running = stage.start();
+    let held = running.wait_for(Phase::Held);
+    assert!(!held.released && held.pid.is_none());
+    let done = stage.proceed("release");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let held = wait_until("the release", || running.state.read().ok().filter(|state| state.released));
+    assert_eq!(held.phase, Phase::Held);
+    assert_eq!(stage.app_text("releases"), format!("0.0.0.0 {}\n", stage.plan.port));
+    assert!(!stage.app_text("release.env").contains("made-up-secret"));
+    assert!(stage.proceed("start").status.success());
+    let ready = running.wait_for(Phase::Ready);
+    assert!(ready.released);
+    // Nothing waits any more.
+    let refused = stage.proceed("start");
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(4));
+    assert!(text.contains("nothing is held here: the phase is ready"), "{text}");
+    running.signal("TERM");
+    running.finish();
+    assert_eq!(stage.outcome().step, Step::Stopped);
+    // The same container again: what was told once needs no telling.
+    let running = stage.start();
+    assert!(running.wait_for(Phase::Ready).released);
+    assert_eq!(stage.app_text("releases").lines().count(), 1);
+    running.signal("TERM");
+    running.finish();
+    // Another version is held anew.
+    stage.publish(2);
+    let running = stage.start();
+    assert!(!running.wait_for(Phase::Held).released);
+    let told = Instant::now();
+    running.signal("TERM");
+    let finished = running.finish();
+    assert!(told.elapsed() < Duration::from_secs(5));
+    assert_eq!(finished.status.code(), Some(143), "{}", finished.log);
+    assert_eq!(stage.outcome().step, Step::Stopped);
+}
+
+#[test]
+fn an_order_from_an_earlier_life_is_not_followed() {
+    let stage = Stage::new(SERVER).set("RUNNER_HOLD", "1");
+    std::fs::create_dir(stage.path("state")).unwrap();
+    std::fs::write(stage.path("state/proceed.json"), "\"start\"").unwrap();
+    let running = stage.start();
+    running.wait_for(Phase::Held);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(running.state.read().unwrap().phase, Phase::Held);
+    running.signal("TERM");
+    running.finish();
+}
+
+#[test]
+fn a_release_command_that_fails_or_hangs_ends_the_run() {
+    for (command, limit, reason) in
+        [("echo no database; exit 4", "20", "ended with code 4"), ("echo waiting; sleep 60", "0.5", "took longer than")]
+    {
+        let stage = Stage::new(SERVER)
+            .plan(|plan| plan.release = Some(application::Command::parse(command)))
+            .set("RUNNER_HOLD", "1")
+            .set("RUNNER_RELEASE_LIMIT", limit);
+        let running = stage.start();
+        running.wait_for(Phase::Held);
+        assert!(stage.proceed("release").status.success());
+        let finished = running.finish();
+        assert_eq!(finished.status.code(), Some(101), "{}", finished.log);
+        let outcome = stage.outcome();
+        assert_eq!((outcome.step, outcome.tail.len()), (Step::Release, 1));
+        assert!(outcome.reason.contains(reason), "{outcome:?}");
+        assert!(!outcome.out_of_memory);
+    }
+}
+
+#[test]
+fn another_process_is_ready_once_it_stays_up() {
+    let stage = Stage::new("exit 9")
+        .plan(|plan| {
+            plan.processes.insert("worker".to_owned(), application::Command::parse("echo $PORT > port; sleep 60"));
+        })
+        .set("RUNNER_PROCESS", "worker");
+    let running = stage.start();
+    let state = running.wait_for(Phase::Ready);
+    assert_eq!((state.process.as_str(), state.port), ("worker", None));
+    assert_eq!(stage.app_text("port").trim(), stage.plan.port.to_string());
+    let healthy = stage.workspace(&["health"]).output().unwrap();
+    assert!(healthy.status.success(), "{}", String::from_utf8_lossy(&healthy.stdout));
+    running.signal("TERM");
+    assert_eq!(running.finish().status.code(), Some(143));
+
+    let ended = stage.set("RUNNER_PROCESS", "clock");
+    let finished = ended.run();
+    assert!(finished.log.contains("has no process `clock`; it has `web`, `worker`"), "{}", finished.log);
+    assert_eq!(ended.outcome().step, Step::Start);
+}
+
+#[test]
+fn a_process_that_ends_at_once_was_never_ready() {
+    let stage = Stage::new("exit 0")
+        .plan(|plan| {
+            plan.processes.insert("worker".to_owned(), application::Command::parse("exit 3"));
+        })
+        .set("RUNNER_PROCESS", "worker");
+    assert_eq!(stage.run().status.code(), Some(3));
+    let outcome = stage.outcome();
+    assert_eq!((outcome.step, outcome.was_ready, outcome.exit_code), (Step::Run, false, Some(3)));
+}
+
+#[test]
+fn last_words_name_the_step_and_go_with_the_next_start() {
+    let stage = Stage::new("exit 7").plan(|plan| {
+        plan.install = vec![application::Command::parse("for i in $(seq 99); do echo line $i; done; test -e ../fixed")];
+    });
+    assert_eq!(stage.run().status.code(), Some(101));
+    let outcome = stage.outcome();
+    assert_eq!((outcome.step, outcome.tail.len(), outcome.version), (Step::Install, 50, Some(1)));
+    assert_eq!(outcome.tail.last().unwrap(), "line 99");
+    assert_eq!(outcome.row.as_deref(), Some("row-1"));
+    assert!(outcome.hint.contains("workspace upload myapp"), "{outcome:?}");
+    std::fs::write(stage.path("fixed"), "").unwrap();
+    assert_eq!(stage.run().status.code(), Some(7));
+    let outcome = stage.outcome();
+    assert_eq!((outcome.step, outcome.was_ready, outcome.exit_code), (Step::Run, false, Some(7)));
+    assert!(outcome.reason.ends_with("ended with code 7 before it was ready"), "{outcome:?}");
+    // Not asked to, after it was ready.
+    let stage = stage.plan(|plan| plan.start = Some(application::Command::parse(SERVER)));
+    stage.publish(2);
+    let running = stage.start();
+    let state = running.wait_for(Phase::Ready);
+    assert!(!stage.path("app").join(outcome::PATH).exists());
+    assert!(Command::new("kill").args(["-KILL", &state.pid.unwrap().to_string()]).status().unwrap().success());
+    assert_eq!(running.finish().status.code(), Some(137));
+    let outcome = stage.outcome();
+    assert_eq!((outcome.step, outcome.was_ready, outcome.exit_code), (Step::Run, true, Some(137)));
+}
+
+#[test]
+fn last_words_say_what_listens_and_what_was_missing() {
+    let other = free_port();
+    let stage =
+        Stage::new(&format!("exec python3 -m http.server --bind 0.0.0.0 {other}")).set("RUNNER_READY_LIMIT", "2");
+    stage.run();
+    let outcome = stage.outcome();
+    assert_eq!(outcome.step, Step::Ready);
+    assert!(outcome.listening.unwrap().contains(&format!("0.0.0.0:{other}")));
+
+    let stage = Stage::new("exit 0");
+    std::fs::remove_file(stage.path("source/resolved.json")).unwrap();
+    stage.run();
+    let outcome = stage.outcome();
+    assert_eq!(outcome.step, Step::Fetch);
+    assert!(outcome.reason.contains("No such file"), "{outcome:?}");
+}
+
+#[test]
+fn the_state_is_followed_line_by_line_until_the_end() {
+    let stage = Stage::new(SERVER).set("RUNNER_HOLD", "1");
+    // Begun before there is anything to follow.
+    let mut follower = stage.workspace(&["status", "--follow", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(follower.stdout.take().unwrap()));
+    let (sender, seen) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in lines {
+            let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let _ = sender.send((Instant::now(), line));
+        }
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    let running = stage.start();
+    let await_line = |what: &str, fits: &dyn Fn(&serde_json::Value) -> bool| loop {
+        let (at, line) = seen.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no line: {what}"));
+        if fits(&line) {
+            break (at, line);
+        }
+    };
+    let (_, line) = await_line("held", &|line| line["phase"] == "held");
+    assert_eq!((&line["released"], &line["process"]), (&false.into(), &"web".into()));
+    assert!(stage.proceed("release").status.success());
+    await_line("released", &|line| line["phase"] == "held" && line["released"] == true);
+    assert!(stage.proceed("start").status.success());
+    let (_, line) = await_line("ready", &|line| line["phase"] == "ready");
+    assert_eq!(line["healthy"], true);
+    // Without a change, a beat.
+    let (_, line) = await_line("a beat", &|line| line["phase"] == "ready");
+    assert_eq!(line["healthy"], true);
+    running.signal("TERM");
+    await_line("stopping", &|line| line["phase"] == "stopping");
+    running.finish();
+    assert!(follower.wait().unwrap().success());
+}
+
+#[test]
+fn following_what_never_starts_ends_with_an_error() {
+    let stage = Stage::new(SERVER);
+    let output = stage.workspace(&["status", "--follow", "--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nothing runs here"));
 }

@@ -35,6 +35,10 @@ pub async fn judge(state: &State) -> (bool, String) {
     if !is_alive(state.supervisor) {
         return (false, format!("unhealthy: nothing runs here any more; the last phase was {}", state.phase.as_str()));
     }
+    if state.phase == Phase::Ready && state.port.is_none() {
+        // Its end would end the supervisor: there is nothing else to ask.
+        return (true, format!("ready: `{}` of {} is up", state.process, state.selector));
+    }
     let Some(port) = state.port.filter(|_| state.phase == Phase::Ready) else {
         let why = state.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
         return (false, format!("not ready: {} for {seconds:.0} s{why}", state.phase.as_str()));

@@ -1,5 +1,7 @@
 //! `workspace run`: a container's first process.
 
+mod granted;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,7 +12,10 @@ use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::checkout::{CheckoutError, CheckoutOptions, Fetcher};
 use crate::cli::Context;
-use crate::environment::{WORKSPACE_INSTALL_LIMIT, WORKSPACE_NAME, WORKSPACE_READY_LIMIT, WORKSPACE_STOP_GRACE};
+use crate::environment::{
+    WORKSPACE_GRANT, WORKSPACE_HOLD, WORKSPACE_INSTALL_LIMIT, WORKSPACE_NAME, WORKSPACE_PROCESS, WORKSPACE_READY_LIMIT,
+    WORKSPACE_RELEASE_LIMIT, WORKSPACE_STOP_GRACE,
+};
 use crate::failure::{self, Exit};
 use crate::format::Keys;
 use crate::format::tree::STATE_DIRECTORY;
@@ -20,6 +25,7 @@ use crate::run::{Resolved, RunError, RunOptions, Source, SourceError};
 use crate::settings::{Purpose, Settings};
 use crate::store::Store;
 use crate::version::{self, VersionError};
+use granted::GrantSource;
 
 /// Fetch a version, install it, start it: what a container's first process does
 ///
@@ -33,14 +39,26 @@ Examples:
   workspace run myapp --dir ./try    outside a container; the folder belongs to `run`")]
 pub struct Args {
     /// NAME for the newest version, NAME@7 or NAME@TAG for one
-    #[arg(value_name = "NAME[@V]", env = WORKSPACE_NAME)]
-    selector: Selector,
+    #[arg(value_name = "NAME[@V]", env = WORKSPACE_NAME, required_unless_present = "grant")]
+    selector: Option<Selector>,
+    /// Fetch what this file grants, without any other setting of the store; read again at each start
+    #[arg(long, value_name = "FILE", env = WORKSPACE_GRANT)]
+    grant: Option<PathBuf>,
+    /// Which process to start: `web`, or one that a Procfile names
+    #[arg(long, value_name = "NAME", default_value = crate::run::WEB, env = WORKSPACE_PROCESS)]
+    process: String,
+    /// Wait for `workspace proceed` once everything is installed and built
+    #[arg(long, env = WORKSPACE_HOLD, value_parser = clap::builder::FalseyValueParser::new())]
+    hold: bool,
     /// Where the tree goes; overwritten, and what isn't in the version may be deleted
     #[arg(long, value_name = "DIR", default_value = "/app")]
     dir: PathBuf,
     /// How long install and build may take
     #[arg(long, value_name = "SECONDS", default_value_t = 600, env = WORKSPACE_INSTALL_LIMIT)]
     install_limit: u64,
+    /// How long the release command may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, env = WORKSPACE_RELEASE_LIMIT)]
+    release_limit: u64,
     /// How long it may take to answer once started
     #[arg(long, value_name = "SECONDS", default_value_t = 60, env = WORKSPACE_READY_LIMIT)]
     ready_limit: u64,
@@ -52,19 +70,55 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     crate::run::hide_memory();
-    let settings = context.settings(Purpose::Unattended)?;
-    let options = RunOptions {
-        selector: args.selector,
-        dir: args.dir,
-        install_limit: Duration::from_secs(args.install_limit),
-        ready_limit: Duration::from_secs(args.ready_limit),
-        grace: Duration::from_secs(args.grace),
-    };
-    let source = BucketSource { settings, selector: options.selector.clone(), output: context.output.clone() };
-    match Box::pin(crate::run::run(&options, &source, &context.environment, &context.output)).await {
+    if let Some(path) = args.grant.clone() {
+        let name = args.selector.as_ref().map(|selector| selector.name.clone());
+        let source = GrantSource::new(path, name, context.fetching()?, context.output.clone());
+        let selector = match &args.selector {
+            Some(selector) => selector.clone(),
+            None => source.selector()?,
+        };
+        run_from(context, &source, args.options(selector)).await
+    } else {
+        let settings = context.settings(Purpose::Unattended)?;
+        let selector = args.selector.clone().context("there is nothing to run: no NAME is given")?;
+        let source = BucketSource { settings, selector: selector.clone(), output: context.output.clone() };
+        run_from(context, &source, args.options(selector)).await
+    }
+}
+
+impl Args {
+    fn options(self, selector: Selector) -> RunOptions {
+        RunOptions {
+            selector,
+            dir: self.dir,
+            install_limit: Duration::from_secs(self.install_limit),
+            ready_limit: Duration::from_secs(self.ready_limit),
+            grace: Duration::from_secs(self.grace),
+            release_limit: Duration::from_secs(self.release_limit),
+            hold: self.hold,
+            process: self.process,
+        }
+    }
+}
+
+async fn run_from(context: &Context, source: &impl Source, options: RunOptions) -> anyhow::Result<ExitCode> {
+    match Box::pin(crate::run::run(&options, source, &context.environment, &context.output)).await {
         Ok(code) => Ok(ExitCode::from(code)),
         Err(error) => Ok(report(&context.output, &options, error)),
     }
+}
+
+/// A container's tree is ours, whatever its image put there; anybody else's folder is not.
+fn refuse_foreign(dir: &Path) -> Result<(), SourceError> {
+    let foreign =
+        std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) && !dir.join(STATE_DIRECTORY).exists();
+    if foreign && std::process::id() != 1 {
+        return Err(SourceError::Refused(anyhow::anyhow!(
+            "`{}` is not empty and `workspace run` did not make it: what it holds would be overwritten; name another `--dir`",
+            dir.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Versions from the bucket that the settings name.
@@ -93,15 +147,7 @@ impl Source for BucketSource {
     }
 
     async fn fetch(&self, version: &Resolved, dir: &Path) -> Result<(), SourceError> {
-        // A container's tree is ours, whatever its image put there; anybody else's folder is not.
-        let foreign = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
-            && !dir.join(STATE_DIRECTORY).exists();
-        if foreign && std::process::id() != 1 {
-            return Err(SourceError::Refused(anyhow::anyhow!(
-                "`{}` is not empty and `workspace run` did not make it: what it holds would be overwritten; name another `--dir`",
-                dir.display()
-            )));
-        }
+        refuse_foreign(dir)?;
         let fetch = async {
             let store = Store::connect(&self.settings.store).await?;
             let fetcher = Fetcher {
@@ -125,47 +171,33 @@ impl Source for BucketSource {
 
 /// Says which step failed, its last lines, what listens where, and the next command.
 fn report(output: &Output, options: &RunOptions, error: RunError) -> ExitCode {
-    let name = &options.selector.name;
+    let hint = error.hint(&options.selector.name);
+    let (tail, listening) = match &error {
+        RunError::Step { tail, .. } => (tail.clone(), None),
+        RunError::NeverReady { listening, .. } => (Vec::new(), listening.clone()),
+        _ => (Vec::new(), None),
+    };
     match error {
         // The store's own errors have codes and hints of their own.
         RunError::Fetch { selector, source } => {
             return failure::report(output, &source.context(format!("can't fetch `{selector}`")));
         }
-        RunError::Step { ref tail, .. } => {
+        RunError::Step { .. } | RunError::NeverReady { .. } | RunError::NoStart { .. } | RunError::NoProcess { .. } => {
             output.error(&anyhow::anyhow!("{error}"), &[]);
-            if !tail.is_empty() {
-                output.note("its last lines:");
-                for line in tail {
-                    output.note(&format!("  | {}", crate::output::escape(line)));
-                }
-            }
-            let certificates =
-                ["SELF_SIGNED_CERT", "UNABLE_TO_GET_ISSUER", "UNABLE_TO_VERIFY", "CERTIFICATE_VERIFY_FAILED"];
-            if tail.iter().any(|line| certificates.iter().any(|sign| line.contains(sign))) {
-                output.hint(&format!(
-                    "a TLS proxy stands in between: set WORKSPACE_CA_BUNDLE to its certificates, then `workspace compose {name}` again"
-                ));
-            } else {
-                output.hint(&format!("try the command where you uploaded from, then `workspace upload {name}` again"));
-            }
         }
-        RunError::NeverReady { ref listening, .. } => {
-            output.error(&anyhow::anyhow!("{error}"), &[]);
-            if let Some(listening) = listening {
-                output.note(listening);
-            }
-            output.hint("listen on the port in PORT, on the address in HOST; `port:` and `health:` in workspace.yaml change what is asked");
+        other => output.error(&anyhow::Error::new(other).context("can't run"), &[]),
+    }
+    if !tail.is_empty() {
+        output.note("its last lines:");
+        for line in tail {
+            output.note(&format!("  | {}", crate::output::escape(&line)));
         }
-        RunError::NoStart { .. } => {
-            output.error(&anyhow::anyhow!("{error}"), &[]);
-            output.hint("add a `start` script to package.json, or `start:` to workspace.yaml, and upload again");
-        }
-        other => {
-            let outcome: anyhow::Result<()> = Err(other).context("can't run");
-            if let Err(error) = outcome {
-                output.error(&error, &[]);
-            }
-        }
+    }
+    if let Some(listening) = listening {
+        output.note(&listening);
+    }
+    if !hint.is_empty() {
+        output.hint(&hint);
     }
     Exit::Failure.into()
 }

@@ -1,5 +1,6 @@
 //! `workspace status`: inside a container, what runs there and how it is; with `--settings`, what is configured.
 
+mod follow;
 mod settings;
 
 use std::process::ExitCode;
@@ -22,6 +23,9 @@ pub struct Args {
     /// One document of JSON on stdout
     #[arg(long)]
     pub json: bool,
+    /// One line of JSON now, on each change, and every 5 s, until nothing runs here any more
+    #[arg(long, requires = "json", conflicts_with = "settings")]
+    pub follow: bool,
 }
 
 /// What `--json` prints.
@@ -39,6 +43,9 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         return settings::run(context, args.json).await;
     }
     hide_memory();
+    if args.follow {
+        return follow::run(context).await;
+    }
     let state = StateDir::of(&context.environment).read()?;
     let (healthy, detail) = judge(&state).await;
     if args.json {

@@ -50,7 +50,7 @@ pub(super) fn traefik(label: &str, domain: &str, port: u16, network: Option<&str
 }
 
 /// An endpoint on this machine's loopback as a container reaches it: through Docker's gateway.
-pub(super) fn seen_from_container(endpoint: &str) -> String {
+pub fn seen_from_container(endpoint: &str) -> String {
     let Some((scheme, rest)) = endpoint.split_once("://") else {
         return endpoint.to_owned();
     };

@@ -31,6 +31,11 @@ impl Ended {
         }
     }
 
+    /// Whether it, or what a shell ran for it, was killed by SIGKILL.
+    pub(super) fn is_kill(self) -> bool {
+        matches!(self, Self::Signal(9) | Self::Code(137))
+    }
+
     /// The code by which shells and Docker tell the same.
     pub fn exit_code(self) -> u8 {
         match self {

@@ -26,6 +26,12 @@ pub(super) struct Record {
     /// The row for which `build` has succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) built: Option<String>,
+    /// The row whose release command was run here and succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) released: Option<String>,
+    /// The row that a held run was told to start: it is not held again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) started: Option<String>,
 }
 
 fn path(dir: &Path) -> PathBuf {
@@ -123,7 +129,8 @@ mod tests {
     fn a_record_is_for_one_selector() {
         let dir = tempfile::tempdir().unwrap();
         let resolved = Resolved { number: 7, row: "r".to_owned(), plan: None };
-        let record = Record { selector: "a".to_owned(), resolved, installed: None, built: None };
+        let record =
+            Record { selector: "a".to_owned(), resolved, installed: None, built: None, released: None, started: None };
         record.write(dir.path()).unwrap();
         assert_eq!(Record::read(dir.path(), "a"), Some(record));
         assert_eq!(Record::read(dir.path(), "a@7"), None);

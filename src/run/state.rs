@@ -23,6 +23,10 @@ pub enum Phase {
     Install,
     /// Building.
     Build,
+    /// Installed and built, and waiting to be told to go on.
+    Held,
+    /// Running the release command.
+    Release,
     /// Started, not answering yet.
     Start,
     /// Answering.
@@ -40,6 +44,8 @@ impl Phase {
             Self::Fetch => "fetch",
             Self::Install => "install",
             Self::Build => "build",
+            Self::Held => "held",
+            Self::Release => "release",
             Self::Start => "start",
             Self::Ready => "ready",
             Self::Stopping => "stopping",
@@ -68,12 +74,18 @@ pub struct State {
     /// The application's process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// The application's port, once the plan is known.
+    /// The application's port, once the plan is known; none for a process that doesn't serve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// The path that must answer; absent: the port must accept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
+    /// Which of the version's processes this is: `web`, or one of its `Procfile`.
+    #[serde(default)]
+    pub process: String,
+    /// Whether the release command was run here and succeeded.
+    #[serde(default)]
+    pub released: bool,
     /// What went wrong last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

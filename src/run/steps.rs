@@ -1,4 +1,4 @@
-//! Install and build: commands that must end, within a limit, and whose last lines explain a failure.
+//! Install, build and release: commands that must end, within a limit, and whose last lines explain a failure.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
@@ -28,6 +28,8 @@ pub(super) enum StepOutcome {
     Failed {
         reason: String,
         tail: Vec<String>,
+        /// Whether somebody else killed it.
+        killed: bool,
     },
 }
 
@@ -52,7 +54,9 @@ pub(super) async fn run(
     let argv = step.command.argv();
     let group = match processes.start(&argv, step.folder, step.environment, Streams::Pipe(writer)) {
         Ok(group) => group,
-        Err(error) => return Ok(StepOutcome::Failed { reason: cannot_start(&argv, &error), tail: Vec::new() }),
+        Err(error) => {
+            return Ok(StepOutcome::Failed { reason: cannot_start(&argv, &error), tail: Vec::new(), killed: false });
+        }
     };
     let (tail, finished) = copy_output(reader, output.clone());
     let ended = tokio::select! {
@@ -74,7 +78,7 @@ pub(super) async fn run(
         Err(None) => format!("took longer than {} s", step.limit.as_secs()),
     };
     let tail = tail.lock().map(|tail| tail.lines.iter().cloned().collect()).unwrap_or_default();
-    Ok(StepOutcome::Failed { reason, tail })
+    Ok(StepOutcome::Failed { reason, tail, killed: ended.is_ok_and(Ended::is_kill) })
 }
 
 /// What to say when a program can't be started.

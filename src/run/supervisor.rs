@@ -64,6 +64,15 @@ pub(super) struct Limits {
     pub(super) grace: Duration,
 }
 
+/// How to tell that an application is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// It answers.
+    Answers(Target),
+    /// It has been up for so long: there is no port to ask.
+    StaysUp(Duration),
+}
+
 struct Life {
     stage: Stage,
     started: Instant,
@@ -128,14 +137,14 @@ impl Life {
 /// Follows the application until nothing of it is left.
 pub(super) async fn follow(
     group: Group,
-    target: &Target,
+    readiness: &Readiness,
     limits: Limits,
     processes: &mut Processes,
     signals: &mut Signals,
     mut tell: impl FnMut(&News),
 ) -> End {
     let mut life = Life::new(Instant::now(), limits);
-    let mut probes = Box::pin(probe_soon(target.clone(), Duration::ZERO));
+    let mut probes = Box::pin(probe_soon(readiness.clone(), Duration::ZERO));
     let ended = loop {
         let asking = matches!(life.stage, Stage::Starting { .. });
         let deadline = life.deadline;
@@ -145,7 +154,7 @@ pub(super) async fn follow(
             answer = &mut probes, if asking => {
                 // Often at first, when most applications come up, then at ease.
                 let pause = (life.started.elapsed() / 10).clamp(Duration::from_millis(50), Duration::from_secs(1));
-                probes = Box::pin(probe_soon(target.clone(), pause));
+                probes = Box::pin(probe_soon(readiness.clone(), pause));
                 Event::Probed(answer)
             }
             () = sleep_until(deadline) => Event::Deadline,
@@ -170,9 +179,18 @@ pub(super) async fn follow(
     life.end(ended)
 }
 
-async fn probe_soon(target: Target, pause: Duration) -> Result<(), String> {
-    tokio::time::sleep(pause).await;
-    probe(&target).await
+async fn probe_soon(readiness: Readiness, pause: Duration) -> Result<(), String> {
+    match readiness {
+        Readiness::Answers(target) => {
+            tokio::time::sleep(pause).await;
+            probe(&target).await
+        }
+        // Its end would be heard of.
+        Readiness::StaysUp(time) => {
+            tokio::time::sleep(time).await;
+            Ok(())
+        }
+    }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -20,6 +20,37 @@ pub fn hide_memory() {
     }
 }
 
+/// How many processes of this container the kernel has killed for want of memory. `None` where it doesn't count.
+pub(super) fn out_of_memory_kills() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        groups.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (fields.next()?, fields.next()?.trim_end_matches('/'));
+            // The second version has one tree without controllers, the first a tree of its own for memory.
+            let (root, file) = if controllers.is_empty() {
+                ("/sys/fs/cgroup", "memory.events")
+            } else if controllers.split(',').any(|controller| controller == "memory") {
+                ("/sys/fs/cgroup/memory", "memory.oom_control")
+            } else {
+                return None;
+            };
+            // Inside a container its own group may be mounted as the root, under the path that it has outside.
+            let text = std::fs::read_to_string(format!("{root}{path}/{file}"))
+                .or_else(|_| std::fs::read_to_string(format!("{root}/{file}")));
+            count_of_kills(&text.ok()?)
+        })
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
+#[cfg(target_os = "linux")]
+fn count_of_kills(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
 /// Whether this is a container's first process.
 pub(super) fn is_first_process() -> bool {
     std::process::id() == 1
@@ -49,4 +80,16 @@ pub fn listeners() -> Option<Vec<SocketAddr>> {
     }
     #[cfg(not(target_os = "linux"))]
     None
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kills_are_counted_in_both_versions_of_control_groups() {
+        assert_eq!(count_of_kills("low 0\nhigh 0\nmax 3\noom 1\noom_kill 2\noom_group_kill 0\n"), Some(2));
+        assert_eq!(count_of_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 7\n"), Some(7));
+        assert_eq!(count_of_kills("oom_kill_disable 0\nunder_oom 0\n"), None);
+    }
 }

@@ -13,12 +13,15 @@ use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    Builder, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
+    Builder, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
+    StalledStreamProtectionConfig,
 };
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::StoreError;
+use super::granted::{Addressed, Granted};
+use super::presign::SeenCredentials;
 use super::transport::{Counted, Counters, InProcess};
 use crate::embedded::Embedded;
 use crate::settings::{Backend, Limits, S3Settings, StoreSettings};
@@ -33,19 +36,19 @@ const CUSTOM_REGION: &str = "us-east-1";
 /// The host that requests inside the process are addressed to.
 const IN_PROCESS: &str = "http://embedded.invalid";
 
-/// The client, and the region it will use, if that is known before asking.
+/// The client, the region it will use, if that is known before asking, and where its keys come from.
 pub(super) async fn client(
     settings: &StoreSettings,
     counters: &Arc<Counters>,
-) -> Result<(aws_sdk_s3::Client, Option<String>), StoreError> {
+) -> Result<(aws_sdk_s3::Client, Option<String>, SeenCredentials), StoreError> {
     let counted = |inner| SharedHttpClient::new(Counted { inner, counters: Arc::clone(counters) });
-    let builder = match &settings.backend {
+    let (builder, credentials) = match &settings.backend {
         Backend::Embedded { directory } => {
             let embedded = Embedded::open(directory)?;
             let keys = embedded.credentials();
-            custom(IN_PROCESS, CUSTOM_REGION)
-                .http_client(counted(SharedHttpClient::new(InProcess(embedded.service()))))
-                .credentials_provider(static_credentials(&keys.access_key, keys.secret_key.expose()))
+            let builder = custom(IN_PROCESS, CUSTOM_REGION)
+                .http_client(counted(SharedHttpClient::new(InProcess(embedded.service()))));
+            (builder, static_credentials(&keys.access_key, keys.secret_key.expose()))
         }
         Backend::S3(s3) => {
             let tls = s3.endpoint.as_deref().is_none_or(|endpoint| endpoint.starts_with("https://"));
@@ -53,13 +56,15 @@ pub(super) async fn client(
             match &s3.endpoint {
                 Some(endpoint) => {
                     let region = s3.region.as_deref().unwrap_or(CUSTOM_REGION);
-                    credentials(custom(endpoint, region).http_client(http.clone()), s3, &http, region)
+                    (custom(endpoint, region).http_client(http.clone()), credentials(s3, &http, region))
                 }
                 None => aws(s3, http).await,
             }
         }
     };
+    let credentials = SeenCredentials::new(credentials);
     let config = limited(builder, &settings.limits)
+        .credentials_provider(credentials.clone())
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .build();
@@ -68,7 +73,25 @@ pub(super) async fn client(
         // The SDK would say so at the first request, as if the network were at fault.
         return Err(StoreError::NoRegion);
     }
-    Ok((aws_sdk_s3::Client::from_conf(config), region))
+    Ok((aws_sdk_s3::Client::from_conf(config), region, credentials))
+}
+
+/// A client without keys that reads by presigned addresses.
+pub(super) fn granted(
+    granted: &Granted,
+    endpoint: &str,
+    counters: &Arc<Counters>,
+) -> Result<aws_sdk_s3::Client, StoreError> {
+    let tls = granted.addresses.values().any(|address| address.starts_with("https://"));
+    let inner = http_client(granted.ca_bundle.as_deref(), tls)?;
+    let addressed = Addressed { inner, addresses: Arc::new(granted.addresses.clone()) };
+    let counted = Counted { inner: SharedHttpClient::new(addressed), counters: Arc::clone(counters) };
+    let builder = custom(endpoint, CUSTOM_REGION).http_client(SharedHttpClient::new(counted)).allow_no_auth();
+    let config = limited(builder, &granted.limits)
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .build();
+    Ok(aws_sdk_s3::Client::from_conf(config))
 }
 
 fn custom(endpoint: &str, region: &str) -> Builder {
@@ -79,15 +102,15 @@ fn custom(endpoint: &str, region: &str) -> Builder {
         .region(Region::new(region.to_owned()))
 }
 
-fn static_credentials(access_key: &str, secret_key: &str) -> Credentials {
-    Credentials::new(access_key, secret_key, None, None, "settings")
+fn static_credentials(access_key: &str, secret_key: &str) -> SharedCredentialsProvider {
+    SharedCredentialsProvider::new(Credentials::new(access_key, secret_key, None, None, "settings"))
 }
 
 /// The keys of the settings, or the AWS chain without instance metadata: the machine a custom endpoint runs beside may
 /// be an EC2 instance, whose role is none of that endpoint's business.
-fn credentials(builder: Builder, s3: &S3Settings, http: &SharedHttpClient, region: &str) -> Builder {
+fn credentials(s3: &S3Settings, http: &SharedHttpClient, region: &str) -> SharedCredentialsProvider {
     if let Some(keys) = &s3.keys {
-        return builder.credentials_provider(static_credentials(&keys.access_key, keys.secret_key.expose()));
+        return static_credentials(&keys.access_key, keys.secret_key.expose());
     }
     let config = ProviderConfig::without_region()
         .with_region(Some(Region::new(region.to_owned())))
@@ -97,10 +120,10 @@ fn credentials(builder: Builder, s3: &S3Settings, http: &SharedHttpClient, regio
         .or_else("Profile", ProfileFileCredentialsProvider::builder().configure(&config).build())
         .or_else("WebIdentityToken", WebIdentityTokenCredentialsProvider::builder().configure(&config).build())
         .or_else("EcsContainer", EcsCredentialsProvider::builder().configure(&config).build());
-    builder.credentials_provider(chain)
+    SharedCredentialsProvider::new(chain)
 }
 
-async fn aws(s3: &S3Settings, http: SharedHttpClient) -> Builder {
+async fn aws(s3: &S3Settings, http: SharedHttpClient) -> (Builder, SharedCredentialsProvider) {
     let mut loader = aws_config::defaults(behavior()).http_client(http);
     if let Some(region) = &s3.region {
         loader = loader.region(Region::new(region.clone()));
@@ -108,7 +131,10 @@ async fn aws(s3: &S3Settings, http: SharedHttpClient) -> Builder {
     if let Some(keys) = &s3.keys {
         loader = loader.credentials_provider(static_credentials(&keys.access_key, keys.secret_key.expose()));
     }
-    Builder::from(&loader.load().await)
+    let config = loader.load().await;
+    let none = || SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new());
+    let credentials = config.credentials_provider().unwrap_or_else(none);
+    (Builder::from(&config), credentials)
 }
 
 fn limited(builder: Builder, limits: &Limits) -> Builder {

@@ -7,6 +7,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use super::granted::NoAddress;
 use super::transport::{ConnectFailure, NoConnection};
 use crate::embedded::EmbeddedError;
 
@@ -76,6 +77,18 @@ pub enum StoreError {
     NoCredentials {
         /// Why none were found, where a source failed rather than had none.
         reason: Option<String>,
+    },
+    /// The addresses of a grant work no longer.
+    #[error("the grant expired at {expires}")]
+    GrantExpired {
+        /// When they were to.
+        expires: jiff::Timestamp,
+    },
+    /// The object isn't among those that a grant gives.
+    #[error("the grant has no address for `{key}`")]
+    NotGranted {
+        /// The key.
+        key: String,
     },
     /// On AWS, no region is configured and none was found.
     #[error("no AWS region is set")]
@@ -224,6 +237,8 @@ pub(super) struct Request<'a> {
     pub(super) endpoint: &'a str,
     pub(super) bucket: &'a str,
     pub(super) key: Option<&'a str>,
+    /// When the addresses expire by which the store is read, if it is.
+    pub(super) granted_until: Option<jiff::Timestamp>,
 }
 
 impl Request<'_> {
@@ -261,6 +276,9 @@ impl Request<'_> {
 
     fn explain_connection(&self, error: &(dyn Error + 'static), before_sending: bool) -> StoreError {
         let endpoint = self.endpoint.to_owned();
+        if let Some(NoAddress { key }) = find(error) {
+            return StoreError::NotGranted { key: key.clone() };
+        }
         if let Some(failure) = find::<CredentialsError>(error) {
             let reason = match failure {
                 CredentialsError::CredentialsNotLoaded(_) => None,
@@ -304,6 +322,15 @@ impl Request<'_> {
         let endpoint = self.endpoint.to_owned();
         let code = code.unwrap_or_default();
         let operation = self.operation;
+        if let Some(expires) = self.granted_until
+            && matches!(status, 400 | 401 | 403)
+        {
+            // Servers have codes of their own for it, or none but the clock tells.
+            let said = code == "ExpiredToken" || message.is_some_and(|text| text.to_lowercase().contains("expired"));
+            if said || jiff::Timestamp::now() >= expires {
+                return StoreError::GrantExpired { expires };
+            }
+        }
         match code {
             "NoSuchKey" => return StoreError::NotFound { key: self.key_text() },
             "NoSuchBucket" => return StoreError::NoBucket { bucket: self.bucket.to_owned() },

@@ -1,0 +1,72 @@
+//! Files of containers, through the Engine's archive API: it takes and gives them as tar, and works on containers that
+//! don't run.
+
+use std::io::Read;
+
+use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder};
+use bytes::Bytes;
+use futures::StreamExt;
+
+use super::{Engine, EngineError};
+
+/// Largest archive that is read, in bytes: what comes from a container is not to be trusted.
+const MAX_ARCHIVE: usize = 8 << 20;
+
+impl Engine {
+    /// Writes a file into a folder of a container; `mode` as in chmod.
+    pub async fn write_file(
+        &self,
+        id: &str,
+        folder: &str,
+        name: &str,
+        mode: u32,
+        content: &[u8],
+    ) -> Result<(), EngineError> {
+        let archive = archive(name, mode, content)
+            .map_err(|source| EngineError::Io { action: "pack a file for a container", source })?;
+        let options = UploadToContainerOptionsBuilder::default().path(folder).build();
+        self.docker
+            .upload_to_container(id, Some(options), bollard::body_full(Bytes::from(archive)))
+            .await
+            .map_err(EngineError::of("write a file into a container"))
+    }
+
+    /// Reads a file of a container. Nothing where there is none.
+    pub async fn read_file(&self, id: &str, path: &str) -> Result<Option<Vec<u8>>, EngineError> {
+        let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
+        let mut pieces = Box::pin(self.docker.download_from_container(id, Some(options)));
+        let mut archive = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            match piece.map_err(EngineError::of("read a file of a container")) {
+                Ok(piece) => archive.extend_from_slice(&piece),
+                Err(error) if error.is_not_found() => return Ok(None),
+                Err(error) => return Err(error),
+            }
+            if archive.len() > MAX_ARCHIVE {
+                return Ok(None);
+            }
+        }
+        let mut archive = tar::Archive::new(archive.as_slice());
+        let mut read = || -> std::io::Result<Option<Vec<u8>>> {
+            let Some(entry) = archive.entries()?.next() else { return Ok(None) };
+            let mut entry = entry?;
+            if !entry.header().entry_type().is_file() {
+                return Ok(None);
+            }
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content)?;
+            Ok(Some(content))
+        };
+        read().map_err(|source| EngineError::Io { action: "read a file of a container", source })
+    }
+}
+
+fn archive(name: &str, mode: u32, content: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(content.len() as u64);
+    header.set_mode(mode);
+    header.set_entry_type(tar::EntryType::Regular);
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_data(&mut header, name, content)?;
+    builder.into_inner()
+}

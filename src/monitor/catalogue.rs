@@ -1,0 +1,289 @@
+//! What the bucket says: one LIST of the refs per poll, and a GET of each that changed.
+//!
+//! A ref that is missing from a listing is not gone yet: its own GET must say so in two polls, in a bucket that is still the
+//! one it was. When most workspaces vanish at once, a person has to confirm.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use ulid::Ulid;
+
+use super::situation::{Desired, Target};
+use crate::format::host::Confirmation;
+use crate::format::{Keys, Reference, Row, keys};
+
+use crate::names::{Pattern, Selector, Version, WorkspaceName, chosen};
+use crate::store::bucket::{Bucket, BucketError};
+use crate::store::{ETag, Store, StoreError};
+use crate::version::{self, VersionError};
+
+/// Refs that are read at once.
+const READS: usize = 16;
+/// Polls in which a ref must be gone before that is believed.
+const POLLS: u8 = 2;
+/// Below this many workspaces, any number may vanish at once.
+const FEW: usize = 3;
+
+/// What is known of one workspace.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    etag: Option<ETag>,
+    /// What should be.
+    pub desired: Desired,
+    /// The mark of the last `retry`.
+    pub retry: Option<Ulid>,
+    /// Where its traffic goes instead.
+    pub route: Option<WorkspaceName>,
+    /// In how many polls it was gone.
+    absent: u8,
+}
+
+/// What the bucket says of all workspaces.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    entries: BTreeMap<WorkspaceName, Entry>,
+    /// Vanished together with many others.
+    pub withheld: Vec<WorkspaceName>,
+}
+
+/// Why the bucket can't be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum PollError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The bucket's record can't be used.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// The bucket has another id, or none.
+    #[error("{location} is not the bucket that this monitor began with: nothing is changed until it is back")]
+    OtherBucket {
+        /// Where.
+        location: String,
+    },
+}
+
+/// Who polls, and what for.
+pub struct Poll<'a> {
+    /// The bucket.
+    pub store: &'a Store,
+    /// Its id.
+    pub bucket: Ulid,
+    /// The key of what a person confirmed for this host.
+    pub confirmation: String,
+    /// What to manage; empty: everything.
+    pub only: &'a [Pattern],
+    /// Workspaces that are on this host, or are remembered.
+    pub present: Vec<WorkspaceName>,
+}
+
+impl Catalogue {
+    /// What is known of a workspace.
+    pub fn get(&self, name: &WorkspaceName) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
+    /// All names.
+    pub fn names(&self) -> impl Iterator<Item = &WorkspaceName> {
+        self.entries.keys()
+    }
+
+    /// Forgets a workspace.
+    pub fn forget(&mut self, name: &WorkspaceName) {
+        self.entries.remove(name);
+    }
+}
+
+/// Looks at the bucket and gives the names of what changed.
+pub async fn poll(poll: &Poll<'_>, catalogue: &std::sync::Mutex<Catalogue>) -> Result<Vec<WorkspaceName>, PollError> {
+    let listed = poll.store.list(keys::REFS).await?;
+    let listed: BTreeMap<WorkspaceName, ETag> = listed
+        .into_iter()
+        .filter_map(|object| Some((keys::name_of_reference(&object.key)?, object.etag)))
+        .filter(|(name, _)| chosen(poll.only, name).is_some())
+        .collect();
+    let (changed, absent) = {
+        let known = lock(catalogue);
+        let changed: Vec<(WorkspaceName, ETag)> = listed
+            .iter()
+            .filter(|(name, etag)| known.get(name).and_then(|entry| entry.etag.as_ref()) != Some(etag))
+            .map(|(name, etag)| (name.clone(), etag.clone()))
+            .collect();
+        let mut absent: Vec<WorkspaceName> =
+            known.names().chain(&poll.present).filter(|name| !listed.contains_key(*name)).cloned().collect();
+        absent.sort();
+        absent.dedup();
+        absent.retain(|name| chosen(poll.only, name).is_some());
+        (changed, absent)
+    };
+    let read: Vec<(WorkspaceName, Result<Option<Entry>, StoreError>)> = futures::stream::iter(changed)
+        .map(|(name, etag)| async move {
+            let entry = read(poll, &name, Some(etag)).await;
+            (name, entry)
+        })
+        .buffer_unordered(READS)
+        .collect()
+        .await;
+    let mut names = Vec::new();
+    let mut failed = None;
+    for (name, entry) in read {
+        match entry {
+            Ok(entry) => {
+                let mut catalogue = lock(catalogue);
+                let gone = Entry { etag: None, desired: Desired::Gone, retry: None, route: None, absent: POLLS };
+                // Deleted, and said so in its own ref: there is nothing to doubt.
+                catalogue.entries.insert(name.clone(), entry.unwrap_or(gone));
+                catalogue.withheld.retain(|withheld| *withheld != name);
+                names.push(name);
+            }
+            // The next poll tries it again.
+            Err(error) => failed = Some(error),
+        }
+    }
+    if !absent.is_empty() {
+        names.extend(look_for(poll, catalogue, absent, listed.len()).await?);
+    } else {
+        lock(catalogue).withheld.clear();
+    }
+    match failed {
+        Some(error) if names.is_empty() => Err(error.into()),
+        _ => Ok(names),
+    }
+}
+
+/// Looks closer at workspaces that were not listed.
+async fn look_for(
+    poll: &Poll<'_>,
+    catalogue: &std::sync::Mutex<Catalogue>,
+    absent: Vec<WorkspaceName>,
+    listed: usize,
+) -> Result<Vec<WorkspaceName>, PollError> {
+    // An emptied or exchanged bucket says nothing about anything.
+    let same = Bucket::open_for_reading(poll.store).await?.is_some_and(|bucket| bucket.record.id == poll.bucket);
+    if !same {
+        return Err(PollError::OtherBucket { location: poll.store.location() });
+    }
+    let mut gone = Vec::new();
+    let mut names = Vec::new();
+    for name in absent {
+        match read(poll, &name, None).await? {
+            Some(entry) => {
+                // The listing was behind.
+                lock(catalogue).entries.insert(name.clone(), entry);
+                names.push(name);
+            }
+            None => gone.push(name),
+        }
+    }
+    let believed: Vec<WorkspaceName> = {
+        let mut catalogue = lock(catalogue);
+        gone.iter()
+            .filter(|name| {
+                let entry = catalogue.entries.entry((*name).clone()).or_insert_with(|| Entry {
+                    etag: None,
+                    desired: Desired::Unknown("its ref is missing from the bucket".to_owned()),
+                    retry: None,
+                    route: None,
+                    absent: 0,
+                });
+                entry.etag = None;
+                entry.absent = entry.absent.saturating_add(1);
+                entry.absent >= POLLS && entry.desired != Desired::Gone
+            })
+            .cloned()
+            .collect()
+    };
+    let many = believed.len() >= FEW && believed.len() > listed;
+    let confirmed = if many { confirmed(poll).await? } else { Vec::new() };
+    let mut catalogue = lock(catalogue);
+    catalogue.withheld.clear();
+    for name in believed {
+        if many && !confirmed.contains(&name) {
+            if let Some(entry) = catalogue.entries.get_mut(&name) {
+                entry.desired = Desired::Unknown(
+                    "it vanished together with most others: `workspace confirm-removals` if that is meant".to_owned(),
+                );
+            }
+            catalogue.withheld.push(name.clone());
+        } else if let Some(entry) = catalogue.entries.get_mut(&name) {
+            entry.desired = Desired::Gone;
+        }
+        names.push(name);
+    }
+    Ok(names)
+}
+
+async fn confirmed(poll: &Poll<'_>) -> Result<Vec<WorkspaceName>, PollError> {
+    match poll.store.get(&poll.confirmation).await {
+        Ok(object) => Ok(Confirmation::parse(&object.body).map(|confirmation| confirmation.names).unwrap_or_default()),
+        Err(StoreError::NotFound { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads a ref and what it takes to run its version. `None`: it is gone, or says that it is deleted.
+async fn read(poll: &Poll<'_>, name: &WorkspaceName, etag: Option<ETag>) -> Result<Option<Entry>, StoreError> {
+    let unknown = |etag, why: String| {
+        Ok(Some(Entry { etag, desired: Desired::Unknown(why), retry: None, route: None, absent: 0 }))
+    };
+    let found = match version::read_reference(poll.store, name).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(None),
+        Err(VersionError::Store(error)) => return Err(error),
+        Err(error) => {
+            let why = failure_text(&error);
+            tracing::warn!(workspace = %name, "{why}");
+            return unknown(etag, why);
+        }
+    };
+    let reference = &found.reference;
+    if reference.deleted {
+        return Ok(None);
+    }
+    let etag = Some(found.etag);
+    let version = chosen(poll.only, name).cloned().unwrap_or(Version::Current);
+    let desired = if reference.stopped {
+        Desired::Stopped
+    } else if let Some(row) = reference.select(&version) {
+        match target(poll.store, name, reference.root, row).await {
+            Ok(target) => Desired::Run(target),
+            Err(VersionError::Store(error)) if error.is_retryable() => return Err(error),
+            Err(error) => return unknown(None, failure_text(&error)),
+        }
+    } else if reference.rows.is_empty() {
+        return unknown(etag, "it has no version yet".to_owned());
+    } else {
+        let selector = Selector { name: name.clone(), version };
+        return unknown(etag, format!("there is no `{selector}`"));
+    };
+    Ok(Some(Entry { etag, desired, retry: reference.retry, route: effective_route(reference, name), absent: 0 }))
+}
+
+fn effective_route(reference: &Reference, name: &WorkspaceName) -> Option<WorkspaceName> {
+    reference.route.clone().filter(|route| route != name)
+}
+
+/// What it takes to run a version: one small request for its plan.
+pub async fn target(store: &Store, name: &WorkspaceName, root: Ulid, row: &Row) -> Result<Target, VersionError> {
+    let header = version::load_header(store, &Keys::new(name, root), row).await?;
+    // A tree of which nothing is known is stored, not run.
+    let plan = header.plan.unwrap_or_else(|| crate::application::Plan::new(crate::application::Runtime::Custom));
+    Ok(Target { root, row: row.clone(), plan: Arc::new(plan) })
+}
+
+/// An error with its causes, in one line.
+pub fn failure_text(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    super::lock(mutex)
+}

@@ -1,0 +1,184 @@
+//! Why a release failed: from what its container left behind to a report, and to whether the release is to blame.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use ulid::Ulid;
+
+use super::plan::Why;
+use crate::engine::ContainerDetail;
+use crate::format::host::Failure;
+use crate::run::outcome::Outcome;
+
+/// How often an installation is tried before the release counts as bad.
+const INSTALL_TRIES: u32 = 3;
+/// Between two of these.
+const INSTALL_PAUSE: Duration = Duration::from_mins(15);
+/// Before the first new try after an outage; doubled each time.
+const OUTAGE_PAUSE: Duration = Duration::from_secs(5);
+/// Longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+
+/// What is known of a failed container.
+#[derive(Debug, Clone, Default)]
+pub struct Evidence {
+    /// What Docker says of it.
+    pub detail: Option<ContainerDetail>,
+    /// Its own last words.
+    pub outcome: Option<Outcome>,
+    /// The end of its log.
+    pub log: Vec<String>,
+}
+
+/// Which release, and what happened to it before.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    /// Its row.
+    pub row: Ulid,
+    /// Its number.
+    pub number: u64,
+    /// The failure that is remembered.
+    pub earlier: Option<&'a Failure>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Puts a report together.
+pub fn diagnose(case: Case<'_>, why: Why, evidence: &Evidence) -> Failure {
+    let tries = case.earlier.filter(|earlier| earlier.row == case.row).map_or(0, |earlier| earlier.tries) + 1;
+    let mut failure = Failure {
+        row: case.row,
+        number: case.number,
+        step: "run".to_owned(),
+        reason: String::new(),
+        tail: evidence.log.clone(),
+        listening: None,
+        hint: String::new(),
+        at: case.now,
+        bad: true,
+        tries,
+        next_try: None,
+    };
+    let outage = |failure: &mut Failure| {
+        failure.bad = false;
+        failure.next_try = Some(later(case.now, outage_pause(tries)));
+    };
+    match why {
+        Why::NoStart => {
+            "start".clone_into(&mut failure.step);
+            "it has no start command".clone_into(&mut failure.reason);
+            "add a `start` script to package.json, or `start:` to workspace.yaml, and upload again"
+                .clone_into(&mut failure.hint);
+            return failure;
+        }
+        Why::TooSlow => {
+            "install".clone_into(&mut failure.step);
+            "it was not installed in time".clone_into(&mut failure.reason);
+            install_again(&mut failure, case.now);
+            return failure;
+        }
+        Why::Unsteady => "watch".clone_into(&mut failure.step),
+        Why::Ended => {}
+    }
+    let code = evidence.detail.as_ref().and_then(|detail| detail.exit_code);
+    if let Some(outcome) = &evidence.outcome {
+        let words = Words::of(outcome);
+        failure.reason = words.reason;
+        failure.listening = words.listening;
+        failure.hint = words.hint;
+        if !words.tail.is_empty() {
+            failure.tail = words.tail;
+        }
+        if why != Why::Unsteady {
+            failure.step.clone_from(&words.step);
+        }
+        match words.step.as_str() {
+            // Somebody asked it to end: no fault of its own.
+            "stopped" if why != Why::Unsteady => {
+                "it was stopped from outside before it had traffic".clone_into(&mut failure.reason);
+                outage(&mut failure);
+            }
+            "fetch" => outage(&mut failure),
+            "install" => install_again(&mut failure, case.now),
+            _ => {}
+        }
+    } else if let Some(error) = evidence.detail.as_ref().and_then(|detail| detail.error.clone()) {
+        "start".clone_into(&mut failure.step);
+        failure.reason = format!("Docker could not start its container: {error}");
+        outage(&mut failure);
+    } else if why == Why::Unsteady {
+        "it crashed, or stopped answering, while it was watched".clone_into(&mut failure.reason);
+    } else {
+        // Without a word: killed from outside, with the engine or by hand.
+        failure.reason = match code {
+            Some(code) => format!("its container ended with code {code} and left no word"),
+            None => "its container ended and left no word".to_owned(),
+        };
+        outage(&mut failure);
+    }
+    if evidence.detail.as_ref().is_some_and(|detail| detail.out_of_memory)
+        || evidence.outcome.as_ref().is_some_and(|outcome| outcome.out_of_memory)
+    {
+        failure.reason = format!("it ran out of memory: {}", failure.reason);
+        "`memory:` in workspace.yaml gives it more".clone_into(&mut failure.hint);
+        failure.bad = true;
+        failure.next_try = None;
+    }
+    if failure.hint.is_empty() && failure.bad {
+        "mend it where you uploaded from and upload again".clone_into(&mut failure.hint);
+    }
+    failure
+}
+
+struct Words {
+    step: String,
+    reason: String,
+    tail: Vec<String>,
+    listening: Option<String>,
+    hint: String,
+}
+
+impl Words {
+    fn of(outcome: &Outcome) -> Self {
+        Self {
+            step: outcome.step.as_str().to_owned(),
+            reason: outcome.reason.clone(),
+            tail: outcome.tail.clone(),
+            listening: outcome.listening.clone(),
+            hint: outcome.hint.clone(),
+        }
+    }
+}
+
+fn install_again(failure: &mut Failure, now: Timestamp) {
+    if failure.tries < INSTALL_TRIES {
+        failure.bad = false;
+        failure.next_try = Some(later(now, INSTALL_PAUSE));
+    }
+}
+
+/// A failure that nobody's code is to blame for.
+pub fn outage(case: Case<'_>, step: &str, reason: String) -> Failure {
+    let tries = case.earlier.filter(|earlier| earlier.row == case.row).map_or(0, |earlier| earlier.tries) + 1;
+    Failure {
+        row: case.row,
+        number: case.number,
+        step: step.to_owned(),
+        reason,
+        tail: Vec::new(),
+        listening: None,
+        hint: String::new(),
+        at: case.now,
+        bad: false,
+        tries,
+        next_try: Some(later(case.now, outage_pause(tries))),
+    }
+}
+
+fn outage_pause(tries: u32) -> Duration {
+    OUTAGE_PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(10)).min(LONGEST_PAUSE)
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    jiff::SignedDuration::try_from(by).ok().and_then(|by| time.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,400 @@
+//! Taking steps: each is one change on the Engine, the router or the store, and each can be repeated.
+
+mod release;
+mod traffic;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use ulid::Ulid;
+
+use super::catalogue::failure_text;
+use super::diagnose::{Case, Evidence, diagnose, outage};
+use super::metrics::{Metrics, StepLabel};
+use super::observe::{Observed, ReconcileError};
+use super::plan::{Planned, Step, Who, Why};
+use super::situation::{Desired, Target};
+use super::{Monitor, labels, lock};
+use crate::engine::{ContainerState, EngineError};
+use crate::format::host::{Bad, Failure, HostPhase, HostRelease};
+use crate::names::WorkspaceName;
+use crate::run::outcome::Outcome;
+
+/// Rounds of one look: a plan that goes on for longer is going in circles.
+const ROUNDS: usize = 64;
+/// Lines of a log that a report shows.
+const LOG_LINES: usize = 40;
+/// Where `workspace run` leaves its last words.
+const OUTCOME: &str = "/app/.workspace/outcome.json";
+
+/// What came of looking after a workspace.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Round {
+    /// When to look again.
+    pub again: Option<Timestamp>,
+    /// Whether it is as the bucket says, or has failed.
+    pub settled: bool,
+    /// Whether there is nothing left of it.
+    pub forgotten: bool,
+}
+
+impl Monitor {
+    /// Looks and acts until there is nothing to do but wait.
+    pub(super) async fn reconcile(self: &Arc<Self>, name: &WorkspaceName) -> Result<Round, ReconcileError> {
+        let mut last = String::new();
+        for _ in 0..ROUNDS {
+            let observed = self.observe(name).await?;
+            self.follow(name, &observed);
+            let planned = self.plan(name, &observed).await?;
+            self.note(name, &planned, &observed);
+            if planned.steps.is_empty() {
+                return Ok(Round { again: planned.again, settled: planned.is_settled(), forgotten: false });
+            }
+            for (step, cause) in &planned.steps {
+                tracing::info!(workspace = %name, step = %step, %cause, "step");
+                last = step.to_string();
+                let kind = last.split(' ').next().unwrap_or_default().to_owned();
+                self.metrics.steps.get_or_create(&StepLabel { step: kind }).inc();
+                if *step == Step::Forget {
+                    return Ok(Round { again: None, settled: true, forgotten: true });
+                }
+                match self.take(name, step, &observed).await {
+                    Ok(true) => {}
+                    // The rest of the plan was made for another state of things.
+                    Ok(false) => break,
+                    Err(error) => return self.stumble(name, step, error),
+                }
+            }
+            // Steps that only wait for somebody else come again when there is something to see.
+            if planned.steps.iter().all(|(step, _)| matches!(step, Step::ReleaseCommand(_))) {
+                return Ok(Round { again: planned.again, settled: false, forgotten: false });
+            }
+        }
+        Err(ReconcileError::Restless { name: name.clone(), step: last })
+    }
+
+    /// Writes down how things stand.
+    fn note(&self, name: &WorkspaceName, planned: &Planned, observed: &Observed) {
+        let now = Timestamp::now();
+        let tended = self.tended(name);
+        let mut memory = lock(&tended.memory);
+        let before = memory.managed.clone();
+        let known = memory.known.clone();
+        let release = |row: Ulid, since: Timestamp| {
+            known.get(&row).map(|target| HostRelease { root: target.root, row: target.row.clone(), since })
+        };
+        let managed = &mut memory.managed;
+        if managed.phase != planned.phase || managed.cause != planned.cause {
+            if managed.phase != planned.phase {
+                managed.since = now;
+            }
+            managed.phase = planned.phase;
+            planned.cause.clone_into(&mut managed.cause);
+        }
+        match observed.live {
+            Some(live) if managed.live.as_ref().is_none_or(|found| found.row.id != live) => {
+                // Found so, after a restart or a switch.
+                managed.live = release(live, now);
+            }
+            Some(_) => {}
+            None => managed.live = None,
+        }
+        let live = observed.live;
+        let others: Vec<Ulid> =
+            observed.releases.iter().map(|found| found.row).filter(|row| Some(*row) != live).collect();
+        let previous = managed.previous.as_ref().map(|previous| previous.row.id);
+        if previous.is_some_and(|row| !others.contains(&row)) {
+            managed.previous = None;
+        }
+        let next = others.iter().copied().find(|row| Some(*row) != managed.previous.as_ref().map(|found| found.row.id));
+        if managed.next.as_ref().map(|found| found.row.id) != next {
+            managed.next = next.and_then(|row| release(row, now));
+        }
+        let found = live.and_then(|live| observed.releases.iter().find(|found| found.row == live));
+        managed.health =
+            found.and_then(|found| found.web().find_map(|web| web.health)).map(|health| health.as_str().to_owned());
+        managed.addresses = match (&self.options.traefik, live) {
+            (Some(traefik), Some(live)) => {
+                let declared = known.get(&live).map(|target| target.plan.domains.clone()).unwrap_or_default();
+                traefik.addresses(name, &declared)
+            }
+            (None, Some(_)) => managed.host_port.map(|port| format!("http://127.0.0.1:{port}")).into_iter().collect(),
+            _ => Vec::new(),
+        };
+        let changed = before.phase != managed.phase
+            || before.live != managed.live
+            || before.failure != managed.failure
+            || before.cause != managed.cause
+            || before.addresses != managed.addresses;
+        if before.phase != managed.phase {
+            tracing::info!(workspace = %name, phase = managed.phase.as_str(), cause = %managed.cause, "phase");
+        }
+        drop(memory);
+        if changed {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Takes a step. False: everything has to be looked at again before the next one.
+    async fn take(
+        self: &Arc<Self>,
+        name: &WorkspaceName,
+        step: &Step,
+        observed: &Observed,
+    ) -> Result<bool, ReconcileError> {
+        match step {
+            Step::Create(row) => {
+                let target = self.known(name, *row)?;
+                self.supersede(name, &target, observed);
+                self.create(name, &target).await?;
+                Ok(false)
+            }
+            Step::Start(row) => {
+                for container in self.containers_of(observed, *row, Who::All) {
+                    if matches!(container.state, ContainerState::Exited | ContainerState::Created) {
+                        self.with.engine.start(&container.id).await?;
+                    }
+                }
+                Ok(false)
+            }
+            Step::ReleaseCommand(row) => {
+                let target = self.known(name, *row)?;
+                self.release_command(name, &target, observed).await?;
+                Ok(true)
+            }
+            Step::Proceed(row, who) => {
+                self.proceed(observed, *row, *who, "start").await?;
+                Ok(false)
+            }
+            Step::Route(row) => self.route(name, *row, observed).await,
+            Step::Unroute => {
+                self.unroute(name, observed).await?;
+                Ok(true)
+            }
+            Step::Promote(row) => {
+                self.promote(name, *row, observed).await?;
+                Ok(false)
+            }
+            Step::Stop(row, who) => {
+                let stops = self.containers_of(observed, *row, *who).into_iter().map(|container| {
+                    let engine = &self.with.engine;
+                    async move { engine.stop(&container.id).await }
+                });
+                futures::future::try_join_all(stops).await?;
+                Ok(true)
+            }
+            Step::Remove(row) => {
+                self.remove(*row, observed).await?;
+                Ok(true)
+            }
+            Step::Fail(row, why) => {
+                self.fail(name, *row, *why, observed).await?;
+                Ok(false)
+            }
+            Step::Renew(row) => {
+                let target = self.known(name, *row)?;
+                self.write_grant(name, &target).await?;
+                Ok(true)
+            }
+            Step::Settle(row) => {
+                self.settle(name, *row);
+                Ok(true)
+            }
+            Step::Forget => Ok(true),
+        }
+    }
+
+    /// A step failed for reasons outside: what was to be released is tried again later.
+    fn stumble(&self, name: &WorkspaceName, step: &Step, error: ReconcileError) -> Result<Round, ReconcileError> {
+        let Step::Create(row) = step else { return Err(error) };
+        let tended = self.tended(name);
+        let mut memory = lock(&tended.memory);
+        let Some(target) = memory.known.get(row).cloned() else { return Err(error) };
+        let now = Timestamp::now();
+        let reason = failure_text(&error);
+        tracing::warn!(workspace = %name, version = target.number(), "{reason}");
+        let case = Case { row: *row, number: target.number(), earlier: memory.managed.failure.as_ref(), now };
+        let mut failure = outage(case, "create", reason);
+        if matches!(&error, ReconcileError::Engine(EngineError::NotFound { .. } | EngineError::Compose { .. })) {
+            let image = crate::compose::release::image_of(name, &target.plan).unwrap_or_default();
+            failure.hint = format!("is the image `{image}` on this host? `make images`, or `docker pull`");
+        } else if matches!(&error, ReconcileError::Compose(_)) {
+            // The plan itself can't be rendered: no time will mend that.
+            failure.bad = true;
+            failure.next_try = None;
+            memory.managed.bad.push(self.bad(name, &target));
+        }
+        let again = failure.next_try;
+        memory.managed.failure = Some(failure);
+        drop(memory);
+        self.changed.notify_one();
+        Ok(Round { again: again.or(Some(now)), settled: false, forgotten: false })
+    }
+
+    fn bad(&self, name: &WorkspaceName, target: &Target) -> Bad {
+        let retry = lock(&self.catalogue).get(name).and_then(|entry| entry.retry);
+        Bad { row: target.row.id, number: target.number(), retry }
+    }
+
+    pub(super) fn known(&self, name: &WorkspaceName, row: Ulid) -> Result<Target, ReconcileError> {
+        lock(&self.tended(name).memory).known.get(&row).cloned().ok_or(ReconcileError::UnknownVersion { row })
+    }
+
+    fn containers_of<'a>(&self, observed: &'a Observed, row: Ulid, who: Who) -> Vec<&'a super::situation::Container> {
+        observed
+            .releases
+            .iter()
+            .filter(|release| release.row == row)
+            .flat_map(|release| &release.containers)
+            .filter(|container| who.includes(&container.role))
+            .collect()
+    }
+
+    /// Counts how often releases replaced each other without any getting through.
+    fn supersede(&self, name: &WorkspaceName, target: &Target, observed: &Observed) {
+        let tended = self.tended(name);
+        let mut memory = lock(&tended.memory);
+        let next = memory.managed.next.as_ref().map(|next| next.row.id);
+        if next.is_some_and(|next| next != target.row.id) && observed.live != Some(target.row.id) {
+            memory.replaced = memory.replaced.saturating_add(1);
+        }
+        memory.managed.next = Some(HostRelease { root: target.root, row: target.row.clone(), since: Timestamp::now() });
+    }
+
+    /// Lets held containers go on.
+    pub(super) async fn proceed(
+        &self,
+        observed: &Observed,
+        row: Ulid,
+        who: Who,
+        to: &str,
+    ) -> Result<(), ReconcileError> {
+        for container in self.containers_of(observed, row, who) {
+            let held =
+                container.inside.as_ref().is_some_and(|inside| inside.phase == super::situation::InsidePhase::Held);
+            if held && container.state == ContainerState::Running {
+                let (code, text) = self.with.engine.exec(&container.id, &["workspace", "proceed", to]).await?;
+                if code != 0 {
+                    tracing::warn!(container = %container.name, "could not go on: {}", text.trim());
+                }
+            }
+        }
+        // The stream from inside says when it has taken effect.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        Ok(())
+    }
+
+    /// Removes a release and what belongs to it alone.
+    async fn remove(&self, row: Ulid, observed: &Observed) -> Result<(), ReconcileError> {
+        for container in self.containers_of(observed, row, Who::All) {
+            self.follows.end(&container.id);
+            // With its own grace: it may have work to finish.
+            self.with.engine.stop(&container.id).await?;
+            self.with.engine.remove(&container.id).await?;
+        }
+        match self.with.engine.remove_volume(&labels::grant_volume(row)).await {
+            // Somebody looks at it by hand; it is empty of anything that matters.
+            Ok(()) | Err(EngineError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Finds out why a release failed, remembers it, and takes the release away unless it has the traffic.
+    async fn fail(&self, name: &WorkspaceName, row: Ulid, why: Why, observed: &Observed) -> Result<(), ReconcileError> {
+        let mut evidence = Evidence::default();
+        let containers = self.containers_of(observed, row, Who::All);
+        let culprit = containers
+            .iter()
+            .find(|container| container.state == ContainerState::Exited)
+            .or_else(|| containers.iter().find(|container| container.restarts > 0))
+            .or_else(|| containers.first());
+        if let Some(container) = culprit {
+            let engine = &self.with.engine;
+            evidence.detail = engine.inspect(&container.id).await.ok();
+            evidence.log = engine.last_lines(&container.id, LOG_LINES).await.unwrap_or_default();
+            let words = engine.read_file(&container.id, OUTCOME).await.ok().flatten();
+            evidence.outcome = words.and_then(|words| Outcome::parse(&words).ok());
+        }
+        let known = self.known(name, row).ok();
+        let number = known.as_ref().map_or_else(
+            || observed.releases.iter().find(|release| release.row == row).map_or(0, |release| release.number),
+            Target::number,
+        );
+        let failure = {
+            let tended = self.tended(name);
+            let memory = lock(&tended.memory);
+            let case = Case { row, number, earlier: memory.managed.failure.as_ref(), now: Timestamp::now() };
+            diagnose(case, why, &evidence)
+        };
+        if failure.step == "release"
+            && let Some(target) = &known
+        {
+            let asking = self.asking(name, target).await;
+            asking.finish(false, failure.reason.clone(), failure.tail.clone()).await?;
+        }
+        self.remember(name, failure);
+        if observed.live != Some(row) {
+            self.remove(row, observed).await?;
+        }
+        Ok(())
+    }
+
+    /// Remembers a failure, and that its release is bad if it is.
+    pub(super) fn remember(&self, name: &WorkspaceName, failure: Failure) {
+        let tended = self.tended(name);
+        let retry = lock(&self.catalogue).get(name).and_then(|entry| entry.retry);
+        let mut memory = lock(&tended.memory);
+        tracing::warn!(
+            workspace = %name, version = failure.number, step = %failure.step, bad = failure.bad,
+            "a release failed: {}", failure.reason
+        );
+        Metrics::count(&self.metrics.releases, if failure.bad { "bad" } else { "failed" });
+        if failure.bad {
+            memory.managed.bad.retain(|bad| bad.row != failure.row);
+            memory.managed.bad.push(Bad { row: failure.row, number: failure.number, retry });
+            // Old ones are never asked for again.
+            let surplus = memory.managed.bad.len().saturating_sub(16);
+            memory.managed.bad.drain(..surplus);
+            memory.replaced = 0;
+        }
+        memory.managed.failure = Some(failure);
+        drop(memory);
+        self.changed.notify_one();
+    }
+
+    /// A release has come through its watch.
+    fn settle(&self, name: &WorkspaceName, row: Ulid) {
+        let tended = self.tended(name);
+        let mut memory = lock(&tended.memory);
+        let since = memory.managed.live.as_ref().map_or_else(Timestamp::now, |live| live.since);
+        memory.managed.good =
+            memory.known.get(&row).map(|target| HostRelease { root: target.root, row: target.row.clone(), since });
+        let kept: Vec<Ulid> =
+            [&memory.managed.live, &memory.managed.next, &memory.managed.previous, &memory.managed.good]
+                .into_iter()
+                .flatten()
+                .map(|release| release.row.id)
+                .collect();
+        memory.known.retain(|row, _| kept.contains(row));
+        memory.release_command.retain(|row, _| kept.contains(row));
+        drop(memory);
+        self.changed.notify_one();
+    }
+
+    /// Whether the workspace shall run at all, for messages.
+    pub(super) fn is_wanted(&self, name: &WorkspaceName) -> bool {
+        lock(&self.catalogue).get(name).is_some_and(|entry| matches!(entry.desired, Desired::Run(_)))
+    }
+
+    pub(super) fn enter(&self, name: &WorkspaceName, phase: HostPhase) {
+        let tended = self.tended(name);
+        let mut memory = lock(&tended.memory);
+        if memory.managed.phase != phase {
+            memory.managed.phase = phase;
+            memory.managed.since = Timestamp::now();
+            drop(memory);
+            self.changed.notify_one();
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `GET /healthz` and `GET /metrics`.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// Connections served at once.
+const MAX_CONNECTIONS: usize = 32;
+/// For a request's header.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The media type of Prometheus' text.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What is served.
+pub trait Reports: Send + Sync + 'static {
+    /// Whether all is well, and a line about it.
+    fn health(&self) -> (bool, String);
+    /// Metrics in Prometheus' text format.
+    fn metrics(&self) -> String;
+}
+
+/// Listens, before anything else begins, so that a port that is taken is noticed at once.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Serves until it is dropped.
+pub async fn serve(listener: TcpListener, reports: Arc<dyn Reports>) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let reports = Arc::clone(&reports);
+        tokio::spawn(async move {
+            let handler = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                let answer = answer(reports.as_ref(), request.method(), request.uri().path());
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), handler)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "a connection ended early");
+            }
+            drop(place);
+        });
+    }
+}
+
+fn answer(reports: &dyn Reports, method: &http::Method, path: &str) -> Response<Full<Bytes>> {
+    let (status, kind, body) = match (method, path) {
+        (&http::Method::GET, "/healthz") => {
+            let (well, line) = reports.health();
+            let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            (status, "text/plain; charset=utf-8", format!("{line}\n"))
+        }
+        (&http::Method::GET, "/metrics") => (StatusCode::OK, OPEN_METRICS, reports.metrics()),
+        (&http::Method::GET, _) => {
+            (StatusCode::NOT_FOUND, "text/plain", "there are /healthz and /metrics\n".to_owned())
+        }
+        _ => (StatusCode::METHOD_NOT_ALLOWED, "text/plain", String::new()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    response
+}
