@@ -82,7 +82,7 @@ fn golden_bytes() {
     other.holder.process = "boot 1".into();
     other.holder.container = Some("c".into());
     other.workspaces = BTreeMap::from([("x".parse().unwrap(), Managed::new(at(1)))]);
-    insta::assert_snapshot!(String::from_utf8(other.to_bytes()).unwrap(), @"");
+    insta::assert_snapshot!(String::from_utf8(other.to_bytes()).unwrap(), @r#"{"format":1,"engine":"ABCD:EFGH","hostname":"one","tool":"0.1.0","holder":{"instance":"00000000070000000000000007","pid":42,"process":"boot 1","container":"c"},"started":"2023-11-14T22:13:20Z","beat":"2023-11-14T22:13:50Z","ended":true,"only":["a*"],"workspaces":{"x":{"phase":"pending","since":"2023-11-14T22:13:21Z"}},"withheld":["b"]}"#);
     assert_eq!(Host::parse(&other.to_bytes()), Ok(other));
 }
 
