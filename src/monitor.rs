@@ -187,6 +187,8 @@ pub struct Monitor {
     metrics: Metrics,
     /// Something in the record changed that others wait for.
     changed: Notify,
+    /// A workspace came up that nobody looks after yet.
+    arrived: Notify,
     stop: CancellationToken,
     bucket_seen: Mutex<Seen>,
 }
@@ -283,6 +285,7 @@ impl Monitor {
             follows: Follows::default(),
             metrics: Metrics::new(),
             changed: Notify::new(),
+            arrived: Notify::new(),
             stop,
             bucket_seen: Mutex::new(Seen { last: std::time::Instant::now(), problem: None }),
         };
@@ -298,10 +301,14 @@ impl Monitor {
 
     fn tended_with(&self, name: &WorkspaceName, managed: impl FnOnce() -> Managed) -> Arc<Tended> {
         let mut workspaces = lock(&self.workspaces);
-        let tended = workspaces
-            .entry(name.clone())
-            .or_insert_with(|| Arc::new(Tended { wake: Notify::new(), memory: Mutex::new(Memory::new(managed())) }));
-        Arc::clone(tended)
+        if let Some(tended) = workspaces.get(name) {
+            return Arc::clone(tended);
+        }
+        let memory = Mutex::new(Memory::new(managed()));
+        let tended = Arc::new(Tended { wake: Notify::new(), memory });
+        workspaces.insert(name.clone(), Arc::clone(&tended));
+        self.arrived.notify_one();
+        tended
     }
 
     /// Looks at the bucket once.
