@@ -206,6 +206,9 @@ fn service(
         let list = plan.processes.keys().cloned().collect::<Vec<_>>().join(", ");
         warnings.push(format!("`{name}` has further processes, which this file doesn't start: {list}"));
     }
+    if let Some(replicas) = plan.replicas.filter(|replicas| *replicas > 1) {
+        warnings.push(format!("`{name}` asks for {replicas} replicas; a container with a name of its own is one only"));
+    }
     let followed = application.selector.version == Version::Current;
     let mut volumes = vec![APP_DIR.to_owned()];
     if let Some(manager) = &plan.package_manager {
@@ -217,6 +220,15 @@ fn service(
         ]);
         file.volumes.insert(key, Volume { name: format!("workspace-{name}-{manager}"), external: false, labels });
     }
+    for (volume, path) in &plan.volumes {
+        let key = format!("{label}-volume-{volume}");
+        volumes.push(format!("{key}:{}", model::literal(path)));
+        let labels = BTreeMap::from([
+            ("workspace.name".to_owned(), name.to_string()),
+            ("workspace.volume".to_owned(), volume.clone()),
+        ]);
+        file.volumes.insert(key, Volume { name: format!("workspace-{name}-{volume}"), external: false, labels });
+    }
     if let Some(bundle) = &options.ca_bundle {
         let bundle = model::literal(&bundle.display().to_string());
         volumes.push(format!("${{WORKSPACE_CA_BUNDLE:-{bundle}}}:{CA_BUNDLE}:ro"));
@@ -226,8 +238,9 @@ fn service(
         ("workspace.runtime".to_owned(), plan.runtime.to_string()),
         ("workspace.version".to_owned(), if followed { "newest".to_owned() } else { number.to_string() }),
     ]);
-    if let Some(domain) = &options.domain {
-        labels.extend(labels::traefik(label, domain, plan.port, options.network.as_deref()));
+    let domains = domains(name, plan, options, warnings);
+    if !domains.is_empty() {
+        labels.extend(labels::traefik(label, &domains, plan.port, options.network.as_deref()));
     }
     let host_port = options.port.map(|port| port.to_string()).unwrap_or_default();
     Ok(Service {
@@ -243,8 +256,8 @@ fn service(
         cap_drop: vec!["ALL".to_owned()],
         security_opt: vec!["no-new-privileges:true".to_owned()],
         pids_limit: 1024,
-        mem_limit: model::literal(options.memory.as_deref().unwrap_or("2g")),
-        cpus: options.cpus.as_deref().map(model::literal),
+        mem_limit: model::literal(options.memory.as_deref().or(plan.memory.as_deref()).unwrap_or("2g")),
+        cpus: options.cpus.as_deref().or(plan.cpus.as_deref()).map(model::literal),
         extra_hosts: vec!["host.docker.internal:host-gateway".to_owned()],
         networks: Attached::Plain(
             options.network.iter().flat_map(|network| ["default".to_owned(), network.clone()]).collect(),
@@ -255,6 +268,24 @@ fn service(
         // The application's own grace of 10 s, and a little for the rest.
         stop_grace_period: "15s",
     })
+}
+
+/// The host names that labels for Traefik shall name: that of the command line, else the declared ones where there is a
+/// network on which Traefik can reach the container.
+fn domains(name: &WorkspaceName, plan: &Plan, options: &ComposeOptions, warnings: &mut Vec<String>) -> Vec<String> {
+    match &options.domain {
+        Some(domain) => vec![domain.clone()],
+        None if options.network.is_some() => plan.domains.clone(),
+        None => {
+            if !plan.domains.is_empty() {
+                let list = plan.domains.join(", ");
+                warnings.push(format!(
+                    "`{name}` declares domains ({list}); `--network` with Traefik's network routes them"
+                ));
+            }
+            Vec::new()
+        }
+    }
 }
 
 fn image(name: &WorkspaceName, plan: &Plan, options: &ComposeOptions) -> Result<String, ComposeError> {

@@ -67,6 +67,64 @@ fn everything_that_can_be_wished_for() {
     insta::assert_snapshot!(format!("{}---\n{}", rendered.text, rendered.warnings.join("\n")));
 }
 
+fn declared() -> Plan {
+    let mut plan = node();
+    plan.domains = vec!["shop.example.com".to_owned(), "www.example.com".to_owned()];
+    plan.replicas = Some(3);
+    plan.volumes = BTreeMap::from([("db".to_owned(), "/data".to_owned())]);
+    plan.memory = Some("768m".to_owned());
+    plan.cpus = Some("0.5".to_owned());
+    plan
+}
+
+#[test]
+fn what_is_declared_counts_where_nothing_says_otherwise() {
+    let shown = |options: &ComposeOptions| {
+        let rendered = render(&[application("shop", declared())], &store(), options).unwrap();
+        let words = ["mem_limit", "cpus", "rule", "-db", "workspace.volume", "/data"];
+        let lines = rendered.text.lines().filter(|line| words.iter().any(|word| line.contains(word)));
+        let lines: Vec<&str> = lines.map(str::trim).chain(rendered.warnings.iter().map(String::as_str)).collect();
+        lines.join("\n")
+    };
+    insta::assert_snapshot!(shown(&ComposeOptions::default()), @"
+    - shop-volume-db:/data
+    mem_limit: 768m
+    cpus: '0.5'
+    shop-volume-db:
+    name: workspace-shop-db
+    workspace.volume: db
+    `shop` asks for 3 replicas; a container with a name of its own is one only
+    `shop` declares domains (shop.example.com, www.example.com); `--network` with Traefik's network routes them
+    ");
+    let traefik = ComposeOptions { network: Some("traefik".to_owned()), ..ComposeOptions::default() };
+    insta::assert_snapshot!(shown(&traefik), @"
+    - shop-volume-db:/data
+    mem_limit: 768m
+    cpus: '0.5'
+    traefik.http.routers.shop.rule: Host(`shop.example.com`) || Host(`www.example.com`)
+    shop-volume-db:
+    name: workspace-shop-db
+    workspace.volume: db
+    `shop` asks for 3 replicas; a container with a name of its own is one only
+    ");
+    let wishes = ComposeOptions {
+        domain: Some("other.example.com".to_owned()),
+        memory: Some("1g".to_owned()),
+        cpus: Some("2".to_owned()),
+        ..ComposeOptions::default()
+    };
+    insta::assert_snapshot!(shown(&wishes), @"
+    - shop-volume-db:/data
+    mem_limit: 1g
+    cpus: '2'
+    traefik.http.routers.shop.rule: Host(`other.example.com`)
+    shop-volume-db:
+    name: workspace-shop-db
+    workspace.volume: db
+    `shop` asks for 3 replicas; a container with a name of its own is one only
+    ");
+}
+
 #[test]
 fn several_workspaces_are_one_project() {
     let applications = [application("api", node()), application("web@3", node())];
@@ -100,6 +158,7 @@ fn docker_compose_understands_it() {
         (applications, store_of_all, options),
         (vec![application("myapp", node())], store(), ComposeOptions::default()),
         (vec![application("api", node()), application("web@3", node())], store(), ComposeOptions::default()),
+        (vec![application("shop", declared())], store(), ComposeOptions::default()),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("compose.yml");

@@ -1,5 +1,7 @@
 //! `workspace.yaml`: what the uploader says about the application. It overrides whatever would be detected.
 
+mod deployment;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -8,8 +10,24 @@ use serde_yaml::Value;
 use super::{ApplicationError, Command, HealthCheck, Plan, Runtime, SourceTree, WORKSPACE_YAML};
 
 /// The keys of `workspace.yaml`.
-pub(super) const KEYS: [&str; 11] =
-    ["runtime", "version", "image", "dir", "install", "build", "release", "start", "port", "health", "environment"];
+pub(super) const KEYS: [&str; 16] = [
+    "runtime",
+    "version",
+    "image",
+    "dir",
+    "install",
+    "build",
+    "release",
+    "start",
+    "port",
+    "health",
+    "environment",
+    "domains",
+    "replicas",
+    "volumes",
+    "memory",
+    "cpus",
+];
 
 /// The parsed file; everything is optional.
 #[derive(Debug, Default)]
@@ -25,6 +43,11 @@ pub(super) struct Declared {
     pub(super) port: Option<u16>,
     pub(super) health: Option<HealthCheck>,
     pub(super) environment: BTreeMap<String, String>,
+    pub(super) domains: Option<Vec<String>>,
+    pub(super) replicas: Option<u16>,
+    pub(super) volumes: Option<BTreeMap<String, String>>,
+    pub(super) memory: Option<String>,
+    pub(super) cpus: Option<String>,
 }
 
 /// A scalar, as people write them: `version: 20` means the text `20`.
@@ -96,6 +119,11 @@ impl Declared {
             "port" => self.port = Some(port(&value)?),
             "health" => self.health = Some(health(value)?),
             "environment" => self.environment = environment(value)?,
+            "domains" => self.domains = Some(deployment::domains(value)?),
+            "replicas" => self.replicas = Some(deployment::replicas(&value)?),
+            "volumes" => self.volumes = Some(deployment::volumes(value)?),
+            "memory" => self.memory = Some(deployment::memory(value)?),
+            "cpus" => self.cpus = Some(deployment::cpus(value)?),
             _ => return Err(Problem::Unknown),
         }
         Ok(())
@@ -142,6 +170,26 @@ impl Declared {
         if let Some(health) = &self.health {
             plan.health = Some(health.clone());
             declare("health", plan);
+        }
+        if let Some(domains) = &self.domains {
+            plan.domains.clone_from(domains);
+            declare("domains", plan);
+        }
+        if self.replicas.is_some() {
+            plan.replicas = self.replicas;
+            declare("replicas", plan);
+        }
+        if let Some(volumes) = &self.volumes {
+            plan.volumes.clone_from(volumes);
+            declare("volumes", plan);
+        }
+        if self.memory.is_some() {
+            plan.memory.clone_from(&self.memory);
+            declare("memory", plan);
+        }
+        if self.cpus.is_some() {
+            plan.cpus.clone_from(&self.cpus);
+            declare("cpus", plan);
         }
         plan.environment.extend(self.environment.clone());
     }

@@ -193,10 +193,78 @@ fn mistakes_in_workspace_yaml_are_named_with_their_line() {
         ("\nruntime: nodejs\n", "`workspace.yaml` line 2: `runtime` names no runtime: `nodejs`; did you mean `node`?"),
         ("dir: ../up\n", "`workspace.yaml` line 1: `dir` must be a folder inside the tree, not `../up`"),
         ("health: up\n", "`workspace.yaml` line 1: `health` must be a path such as `/health`, not `up`"),
+        ("start: a\nreplica: 2\n", "`workspace.yaml` line 2: unknown key `replica`; did you mean `replicas`?"),
+        ("replicas: 33\n", "`workspace.yaml` line 1: `replicas` must be a number from 1 to 32"),
+        ("replicas: 0\n", "`workspace.yaml` line 1: `replicas` must be a number from 1 to 32"),
+        (
+            "domains: '*.example.com'\n",
+            "`workspace.yaml` line 1: `domains` has `*.example.com`: every name has to be listed, `*` is not known here",
+        ),
+        (
+            "domains: [https://a.b]\n",
+            "`workspace.yaml` line 1: `domains` has `https://a.b`: a host name alone, without `http://`",
+        ),
+        ("domains: a.b:80\n", "`workspace.yaml` line 1: `domains` has `a.b:80`: a host name alone, without a port"),
+        ("domains: a.b/c\n", "`workspace.yaml` line 1: `domains` has `a.b/c`: a host name alone, without a path"),
+        (
+            "domains: a..b\n",
+            "`workspace.yaml` line 1: `domains` has `a..b`, which is no host name such as `shop.example.com`",
+        ),
+        (
+            "volumes: {db: /app}\n",
+            "`workspace.yaml` line 1: `volumes` puts `db` at `/app`, which the container needs itself; take another \
+             folder, such as `/data`",
+        ),
+        (
+            "volumes: {db: /x/../etc}\n",
+            "`workspace.yaml` line 1: `volumes` puts `db` at `/x/../etc`, which is no absolute path in the container \
+             such as `/data`",
+        ),
+        (
+            "volumes: {npm: /x}\n",
+            "`workspace.yaml` line 1: `volumes` has `npm`, which is what the cache of npm is called; take another name",
+        ),
+        ("volumes: [a:/x, b:/x/]\n", "`workspace.yaml` line 1: `volumes` has two volumes at `/x`"),
+        (
+            "volumes: {Db: /x}\n",
+            "`workspace.yaml` line 1: `volumes` has `Db`, which is no volume's name: a-z, 0-9, `_`, `-`, a letter or \
+             digit first",
+        ),
+        (
+            "volumes: /data\n",
+            "`workspace.yaml` line 1: `volumes` must be `name: /path` lines, or a list of `name:/path`",
+        ),
+        ("memory: 8m\n", "`workspace.yaml` line 1: `memory` must be at least `16m`, not `8m`"),
+        ("memory: 2x\n", "`workspace.yaml` line 1: `memory` must be a size such as `512m` or `2g`, not `2x`"),
+        ("cpus: -1\n", "`workspace.yaml` line 1: `cpus` must be a number of processors such as `1.5`, not `-1`"),
         ("- a\n", "`workspace.yaml` can't be understood: it must be `key: value` lines"),
     ] {
         assert_eq!(try_look(&[("workspace.yaml", yaml)]).unwrap_err().to_string(), message);
     }
     let unknown = try_look(&[("workspace.yaml", "zzz: 1")]).unwrap_err().to_string();
     assert!(unknown.contains("known keys are runtime"), "{unknown}");
+}
+
+#[test]
+fn workspace_yaml_says_where_and_how_large() {
+    let yaml = "\
+start: node x.js
+domains: [Shop.example.com, www.shop.example.com, shop.example.com]
+replicas: 2
+volumes: {db: /data/db/, up: /uploads}
+memory: 512M
+cpus: 1.5
+";
+    let plan = plan(&[("workspace.yaml", yaml), ("package.json", EXPRESS)]);
+    assert_eq!(plan.domains, ["shop.example.com", "www.shop.example.com"]);
+    assert_eq!((plan.replicas, plan.memory.as_deref(), plan.cpus.as_deref()), (Some(2), Some("512m"), Some("1.5")));
+    assert_eq!((plan.volumes["db"].as_str(), plan.volumes["up"].as_str()), ("/data/db", "/uploads"));
+}
+
+#[test]
+fn workspace_yaml_takes_one_domain_and_a_list_of_volumes() {
+    let yaml = "domains: a.example.com\nvolumes:\n  - db:/data\nmemory: 33554432\ncpus: 2\n";
+    let plan = plan(&[("workspace.yaml", yaml), ("package.json", EXPRESS)]);
+    assert_eq!(plan.domains, ["a.example.com"]);
+    assert_eq!((plan.volumes["db"].as_str(), plan.memory.as_deref()), ("/data", Some("33554432")));
 }

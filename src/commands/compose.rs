@@ -38,16 +38,16 @@ pub struct Args {
     /// Port on this machine's loopback; without it Docker chooses one
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Host name under which Traefik routes to it
+    /// Host name under which Traefik routes to it, instead of the `domains` in workspace.yaml
     #[arg(long, value_name = "HOST", value_parser = domain)]
     domain: Option<String>,
-    /// An existing network to join as well, such as Traefik's
+    /// An existing network to join as well, such as Traefik's; the `domains` in workspace.yaml are routed then
     #[arg(long)]
     network: Option<String>,
-    /// Memory limit, such as `512m`
-    #[arg(long, value_name = "SIZE", default_value = "2g")]
-    memory: String,
-    /// CPU limit, such as `1.5`
+    /// Memory limit, such as `512m` [default: that of workspace.yaml, or 2g]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// CPU limit, such as `1.5` [default: that of workspace.yaml, or none]
     #[arg(long, value_name = "NUMBER")]
     cpus: Option<String>,
     /// A variable for the application: its value, or only its name to take it from where Compose runs
@@ -83,7 +83,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         port: args.port,
         domain: args.domain,
         network: args.network,
-        memory: Some(args.memory),
+        memory: args.memory,
         cpus: args.cpus,
         environment: args.environment.into_iter().collect::<BTreeMap<_, _>>(),
         ca_bundle: settings.store.ca_bundle.clone().map(std::path::absolute).transpose()?,

@@ -37,10 +37,11 @@ pub(super) fn project(applications: &[Application]) -> String {
 }
 
 /// Labels for Traefik's Docker provider.
-pub(super) fn traefik(label: &str, domain: &str, port: u16, network: Option<&str>) -> BTreeMap<String, String> {
+pub(super) fn traefik(label: &str, domains: &[String], port: u16, network: Option<&str>) -> BTreeMap<String, String> {
+    let rule = domains.iter().map(|domain| format!("Host(`{domain}`)")).collect::<Vec<_>>().join(" || ");
     let mut labels = BTreeMap::from([
         ("traefik.enable".to_owned(), "true".to_owned()),
-        (format!("traefik.http.routers.{label}.rule"), format!("Host(`{domain}`)")),
+        (format!("traefik.http.routers.{label}.rule"), rule),
         (format!("traefik.http.services.{label}.loadbalancer.server.port"), port.to_string()),
     ]);
     if let Some(network) = network {

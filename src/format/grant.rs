@@ -68,3 +68,39 @@ impl Grant {
         serde_json::to_vec(self).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::application::Runtime;
+    use crate::format::host::tests::row;
+
+    fn grant() -> Grant {
+        Grant {
+            format: 1,
+            name: "app".parse().unwrap(),
+            root: Ulid::from_parts(1, 1),
+            row: row(3),
+            plan: Some(Plan::new(Runtime::Node)),
+            expires: Timestamp::from_second(1_700_000_000).unwrap(),
+            addresses: BTreeMap::from([("data/app/R/packs/P.tar.zst".into(), "https://s3/x?signature=secret".into())]),
+        }
+    }
+
+    #[test]
+    fn golden_bytes() {
+        insta::assert_snapshot!(String::from_utf8(grant().to_bytes()).unwrap(), @r#"{"format":1,"name":"app","root":"00000000010000000000000001","row":{"id":"00000000030000000000000003","number":3,"base":"000000002T000000000000002T","tree":"6baa6c9f461fe834a9da0ebb62e0f6fb8c11988a58cbc51b8da8040aea19bc3a","files":3,"bytes":4096,"created":"2023-11-14T22:13:20Z","runtime":"node"},"plan":{"runtime":"node","port":3000},"expires":"2023-11-14T22:13:20Z","addresses":{"data/app/R/packs/P.tar.zst":"https://s3/x?signature=secret"}}"#);
+        assert_eq!(Grant::parse(&grant().to_bytes()), Ok(grant()));
+    }
+
+    #[test]
+    fn refuses_a_newer_format_and_damage() {
+        assert_eq!(Grant::parse(br#"{"format":2,"other":1}"#), Err(FormatError::Newer { found: 2 }));
+        assert!(matches!(Grant::parse(br#"{"format":1}"#), Err(FormatError::Damaged(_))));
+    }
+
+    #[test]
+    fn addresses_are_never_shown() {
+        assert!(!format!("{:?}", grant()).contains("signature"));
+    }
+}

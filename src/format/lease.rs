@@ -58,3 +58,42 @@ impl Lease {
         serde_json::to_vec(self).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease() -> Lease {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        Lease {
+            format: 1,
+            engine: "ABCD:EFGH".into(),
+            instance: Ulid::from_parts(1, 1),
+            attempt: Ulid::from_parts(2, 2),
+            started: at(1_700_000_000),
+            outcome: Some(LeaseOutcome {
+                succeeded: false,
+                reason: "it ended with 1".into(),
+                tail: vec!["no table".into()],
+                at: at(1_700_000_009),
+                retry: Some(Ulid::from_parts(3, 3)),
+            }),
+        }
+    }
+
+    #[test]
+    fn golden_bytes() {
+        insta::assert_snapshot!(String::from_utf8(lease().to_bytes()).unwrap(), @r#"{"format":1,"engine":"ABCD:EFGH","instance":"00000000010000000000000001","attempt":"00000000020000000000000002","started":"2023-11-14T22:13:20Z","outcome":{"succeeded":false,"reason":"it ended with 1","tail":["no table"],"at":"2023-11-14T22:13:29Z","retry":"00000000030000000000000003"}}"#);
+        let running = Lease { outcome: None, ..lease() };
+        insta::assert_snapshot!(String::from_utf8(running.to_bytes()).unwrap(), @r#"{"format":1,"engine":"ABCD:EFGH","instance":"00000000010000000000000001","attempt":"00000000020000000000000002","started":"2023-11-14T22:13:20Z"}"#);
+        assert_eq!(Lease::parse(&running.to_bytes()), Ok(running));
+        assert_eq!(Lease::parse(&lease().to_bytes()), Ok(lease()));
+    }
+
+    #[test]
+    fn refuses_a_newer_format_and_damage() {
+        let newer = Lease { format: 2, ..lease() };
+        assert_eq!(Lease::parse(&newer.to_bytes()), Err(FormatError::Newer { found: 2 }));
+        assert!(matches!(Lease::parse(br#"{"format":1}"#), Err(FormatError::Damaged(_))));
+    }
+}

@@ -74,7 +74,7 @@ pub(crate) fn host() -> Host {
 
 #[test]
 fn golden_bytes() {
-    insta::assert_snapshot!(String::from_utf8(host().to_bytes()).unwrap(), @"");
+    insta::assert_snapshot!(String::from_utf8(host().to_bytes()).unwrap(), @r#"{"format":1,"engine":"ABCD:EFGH","hostname":"one","tool":"0.1.0","holder":{"instance":"00000000070000000000000007","pid":42},"started":"2023-11-14T22:13:20Z","beat":"2023-11-14T22:13:50Z","workspaces":{"app":{"phase":"failed","since":"2023-11-14T22:13:26Z","cause":"version 3 failed","live":{"root":"00000000010000000000000001","row":{"id":"00000000020000000000000002","number":2,"base":"000000002T000000000000002T","tree":"6baa6c9f461fe834a9da0ebb62e0f6fb8c11988a58cbc51b8da8040aea19bc3a","files":3,"bytes":4096,"created":"2023-11-14T22:13:20Z","runtime":"node"},"since":"2023-11-14T22:13:25Z"},"good":{"root":"00000000010000000000000001","row":{"id":"00000000020000000000000002","number":2,"base":"000000002T000000000000002T","tree":"6baa6c9f461fe834a9da0ebb62e0f6fb8c11988a58cbc51b8da8040aea19bc3a","files":3,"bytes":4096,"created":"2023-11-14T22:13:20Z","runtime":"node"},"since":"2023-11-14T22:13:25Z"},"health":"healthy","addresses":["http://app.localhost"],"failure":{"row":"00000000030000000000000003","number":3,"step":"ready","reason":"nothing listens on port 3000","tail":["Server on 127.0.0.1:4000"],"listening":"127.0.0.1:4000","hint":"listen on the port that PORT names","at":"2023-11-14T22:13:40Z","bad":true,"tries":1},"bad":[{"row":"00000000030000000000000003","number":3}]}}}"#);
     let mut other = host();
     other.ended = true;
     other.only = vec!["a*".into()];
@@ -82,14 +82,14 @@ fn golden_bytes() {
     other.holder.process = "boot 1".into();
     other.holder.container = Some("c".into());
     other.workspaces = BTreeMap::from([("x".parse().unwrap(), Managed::new(at(1)))]);
-    insta::assert_snapshot!(String::from_utf8(other.to_bytes()).unwrap(), @"");
+    insta::assert_snapshot!(String::from_utf8(other.to_bytes()).unwrap(), @r#"{"format":1,"engine":"ABCD:EFGH","hostname":"one","tool":"0.1.0","holder":{"instance":"00000000070000000000000007","pid":42,"process":"boot 1","container":"c"},"started":"2023-11-14T22:13:20Z","beat":"2023-11-14T22:13:50Z","ended":true,"only":["a*"],"workspaces":{"x":{"phase":"pending","since":"2023-11-14T22:13:21Z"}},"withheld":["b"]}"#);
     assert_eq!(Host::parse(&other.to_bytes()), Ok(other));
 }
 
 #[test]
 fn golden_bytes_of_a_confirmation() {
     let confirmation = Confirmation::new(vec!["a".parse().unwrap()], at(0));
-    insta::assert_snapshot!(String::from_utf8(confirmation.to_bytes()).unwrap(), @"");
+    insta::assert_snapshot!(String::from_utf8(confirmation.to_bytes()).unwrap(), @r#"{"format":1,"names":["a"],"at":"2023-11-14T22:13:20Z"}"#);
     assert_eq!(Confirmation::parse(&confirmation.to_bytes()), Ok(confirmation));
     assert_eq!(
         Confirmation::parse(br#"{"format":2,"names":[],"at":"2023-11-14T22:13:20Z"}"#),
