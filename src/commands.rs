@@ -1,6 +1,8 @@
 //! The commands: each file holds one command's flags, calls the library, and says what came of it.
 
 pub mod compose;
+pub mod confirm_removals;
+mod decision;
 pub mod delete;
 pub mod download;
 pub mod health;
@@ -10,8 +12,12 @@ pub mod monitor;
 pub mod proceed;
 mod publication;
 pub mod relay;
+pub mod retry;
+pub mod route;
 pub mod run;
 pub mod serve;
+pub mod start;
 pub mod status;
+pub mod stop;
 pub mod sync;
 pub mod upload;

@@ -9,7 +9,7 @@ use crate::format::FormatError;
 use crate::monitor::{MonitorError, RecordError};
 use crate::names::NameError;
 use crate::output::Output;
-use crate::publish::PublishError;
+use crate::publish::{DecisionError, PublishError};
 use crate::run::OrderError;
 use crate::run::state::StateError;
 use crate::settings::SettingsError;
@@ -98,6 +98,8 @@ fn peel<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error
             MonitorError::Poll(inner) => inner,
             _ => return error,
         }
+    } else if let Some(DecisionError::Version(inner)) = error.downcast_ref() {
+        inner
     } else if let Some(VersionError::Store(inner)) = error.downcast_ref() {
         inner
     } else {
@@ -112,6 +114,24 @@ fn peel<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error
 pub struct NeedsYes {
     /// What would be asked.
     pub question: String,
+}
+
+/// A host is named that the bucket knows nothing of.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no host `{host}` in {location}")]
+pub struct NoHost {
+    /// What was asked for.
+    pub host: String,
+    /// Where it was looked for.
+    pub location: String,
+}
+
+/// Workspaces are asked for where nobody knows the store.
+#[derive(Debug, thiserror::Error)]
+#[error("this container has no settings of the store, so nothing is known here of `{name}` on the hosts")]
+pub struct NoStoreHere {
+    /// What was asked for.
+    pub name: crate::names::WorkspaceName,
 }
 
 /// Errors that carry names: their hints are made to measure. Nothing for those that only pass another one on.
@@ -129,9 +149,18 @@ fn of_domain(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Vec<Str
     if cause.downcast_ref::<NeedsYes>().is_some() {
         return Some((Exit::Usage, vec!["`--yes` if you are sure".to_owned()]));
     }
+    if cause.downcast_ref::<NoHost>().is_some() {
+        return Some((Exit::NotFound, vec!["`workspace status` shows the hosts".to_owned()]));
+    }
+    if cause.downcast_ref::<NoStoreHere>().is_some() {
+        let hint =
+            "`workspace status` shows what runs in this container; with a name it works where S3_ENDPOINT is set";
+        return Some((Exit::Usage, vec![hint.to_owned()]));
+    }
     let (exit, hint) = cause
         .downcast_ref()
         .and_then(of_version)
+        .or_else(|| cause.downcast_ref().and_then(of_decision))
         .or_else(|| cause.downcast_ref().map(of_source))
         .or_else(|| cause.downcast_ref().and_then(of_publication))
         .or_else(|| cause.downcast_ref().and_then(of_checkout))
@@ -202,6 +231,14 @@ fn of_publication(error: &PublishError) -> Option<(Exit, String)> {
             (Exit::Conflict, "upload without `--tag`, or reuse a tag: tags move".to_owned())
         }
         _ => return None,
+    })
+}
+
+fn of_decision(error: &DecisionError) -> Option<(Exit, String)> {
+    Some(match error {
+        DecisionError::Version(_) => return None,
+        DecisionError::Route { hint, .. } => (Exit::Conflict, hint.clone()),
+        DecisionError::Contended { .. } => (Exit::Conflict, "try again".to_owned()),
     })
 }
 

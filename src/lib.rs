@@ -21,6 +21,7 @@ pub mod environment;
 pub mod failure;
 pub mod format;
 pub mod grant;
+pub mod hosts;
 pub mod monitor;
 pub mod names;
 pub mod output;

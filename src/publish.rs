@@ -9,6 +9,7 @@
 
 mod attempt;
 mod commit;
+mod decide;
 mod draft;
 mod look;
 mod packing;
@@ -30,6 +31,7 @@ use crate::store::{RequestCounts, StoreError};
 use crate::version::VersionError;
 
 pub use attempt::Publisher;
+pub use decide::{Changed, Decided, DecisionError, decide, set_retry, set_route, set_stopped};
 pub use look::preview;
 pub use remove::{Removed, remove};
 pub use writable::{open_for_writing, open_known};

@@ -1,6 +1,9 @@
 //! Reading what a bucket says of a workspace: its ref, and the manifests of its versions.
 
+use std::fmt;
+
 use bytes::Bytes;
+use futures::stream::{self, StreamExt};
 use ulid::Ulid;
 
 use crate::cache::Cache;
@@ -8,6 +11,9 @@ use crate::format::manifest::{self, Header};
 use crate::format::{FormatError, Keys, Manifest, Reference, Row, keys};
 use crate::names::{Selector, Tag, Version, WorkspaceName};
 use crate::store::{ETag, Store, StoreError};
+
+/// How many refs are read at once.
+const AT_ONCE: usize = 32;
 
 /// Why a version can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +71,60 @@ pub async fn read_reference(store: &Store, name: &WorkspaceName) -> Result<Optio
         Err(StoreError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// An object among the refs that can't be read as one. It must not hide the others.
+#[derive(Debug)]
+pub enum Skipped {
+    /// Its key is no ref's.
+    Foreign {
+        /// The key.
+        key: String,
+    },
+    /// Its content is none of ours, or newer.
+    Unreadable(VersionError),
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Foreign { key } => write!(out, "`{key}` is no ref of ours and is skipped"),
+            Self::Unreadable(error) => {
+                write!(out, "{error}")?;
+                if let Some(source) = std::error::Error::source(error) {
+                    write!(out, ": {source}")?;
+                }
+                out.write_str("; it is skipped")
+            }
+        }
+    }
+}
+
+/// Reads all refs, by name. Those of deleted workspaces and of mere claims are among them.
+pub async fn all_references(store: &Store) -> Result<(Vec<(WorkspaceName, Read)>, Vec<Skipped>), VersionError> {
+    let mut skipped = Vec::new();
+    let mut names = Vec::new();
+    for object in store.list(keys::REFS).await? {
+        match keys::name_of_reference(&object.key) {
+            Some(name) => names.push(name),
+            None => skipped.push(Skipped::Foreign { key: object.key }),
+        }
+    }
+    let reads = names.into_iter().map(|name| async move {
+        let read = read_reference(store, &name).await;
+        (name, read)
+    });
+    let mut found = Vec::new();
+    let mut reads = stream::iter(reads).buffered(AT_ONCE);
+    while let Some((name, read)) = reads.next().await {
+        match read {
+            Ok(Some(read)) => found.push((name, read)),
+            Ok(None) => {}
+            Err(error @ VersionError::Object { .. }) => skipped.push(Skipped::Unreadable(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((found, skipped))
 }
 
 /// Reads the ref of a workspace that must be there.

@@ -87,7 +87,7 @@ fn the_way_of_a_workspace() {
     --- exit 0
     ");
     snapshot!(environment, environment.run(["list"]), @"
-    myapp	2	5	BYTES	node	WHEN	v2
+    myapp	2	5	BYTES	node	WHEN	v2	-
     --- stderr
     --- exit 0
     ");

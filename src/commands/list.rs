@@ -2,21 +2,16 @@
 
 use std::process::ExitCode;
 
-use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::Context;
 use crate::failure::Exit;
-use crate::format::keys;
 use crate::names::WorkspaceName;
 use crate::output::{relative_time, size};
 use crate::settings::Purpose;
 use crate::store::StoreError;
 use crate::version::{self, Read, VersionError};
-
-/// How many refs are read at once.
-const AT_ONCE: usize = 32;
 
 /// List the workspaces in the bucket
 #[derive(Debug, clap::Args)]
@@ -47,48 +42,38 @@ struct Listed {
     versions: usize,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     stopped: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<String>,
+}
+
+impl Listed {
+    /// What was decided about it, beside what is published.
+    fn state(&self) -> String {
+        match (&self.route, self.stopped) {
+            (Some(route), true) => format!("stopped, routed to {route}"),
+            (Some(route), false) => format!("routed to {route}"),
+            (None, true) => "stopped".to_owned(),
+            (None, false) => "-".to_owned(),
+        }
+    }
 }
 
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let output = &context.output;
     let (_, store) = context.store(Purpose::Interactive).await?;
-    let objects = match store.list(keys::REFS).await {
+    let (references, skipped) = match version::all_references(&store).await {
         // A bucket that the first upload will create has nothing in it.
-        Err(StoreError::NoBucket { bucket }) => {
+        Err(VersionError::Store(StoreError::NoBucket { bucket })) => {
             output.note(&format!("the bucket `{bucket}` does not exist yet; the first upload creates it"));
-            Vec::new()
+            Default::default()
         }
         other => other?,
     };
-    let mut names = Vec::with_capacity(objects.len());
-    for object in &objects {
-        match keys::name_of_reference(&object.key) {
-            Some(name) => names.push(name),
-            None => output.warn(&format!("`{}` is no ref of ours and is skipped", object.key)),
-        }
+    for skipped in &skipped {
+        output.warn(&skipped.to_string());
     }
-    let reads = names.into_iter().map(|name| {
-        let store = &store;
-        async move {
-            let read = version::read_reference(store, &name).await;
-            (name, read)
-        }
-    });
-    let mut listed = Vec::new();
-    let mut reads = stream::iter(reads).buffered(AT_ONCE);
-    while let Some((name, read)) = reads.next().await {
-        match read {
-            Ok(Some(read)) => listed.extend(of(&name, &read)),
-            Ok(None) => {}
-            // One that can't be read must not hide the others.
-            Err(error @ VersionError::Object { .. }) => {
-                let reason = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-                output.warn(&format!("{error}{reason}; it is skipped"));
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let listed: Vec<Listed> = references.iter().filter_map(|(name, read)| of(name, read)).collect();
     if args.json {
         output.json(&listed)?;
         return Ok(Exit::Success.into());
@@ -111,10 +96,11 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
                 row.runtime.clone().unwrap_or_else(|| "-".to_owned()),
                 if people { relative_time(row.created, now) } else { row.created.to_string() },
                 if row.tags.is_empty() { "-".to_owned() } else { row.tags.join(",") },
+                row.state(),
             ]
         })
         .collect();
-    output.table(&["NAME", "VERSION", "FILES", "SIZE", "RUNTIME", "UPDATED", "TAGS"], &rows);
+    output.table(&["NAME", "VERSION", "FILES", "SIZE", "RUNTIME", "UPDATED", "TAGS", "STATE"], &rows);
     Ok(Exit::Success.into())
 }
 
@@ -135,5 +121,6 @@ fn of(name: &WorkspaceName, read: &Read) -> Option<Listed> {
         tags: row.tags.iter().map(ToString::to_string).collect(),
         versions: reference.rows.len(),
         stopped: reference.stopped,
+        route: reference.route.as_ref().filter(|route| *route != name).map(ToString::to_string),
     })
 }

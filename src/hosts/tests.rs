@@ -1,0 +1,140 @@
+use super::*;
+use crate::format::host::Bad;
+use crate::format::host::tests::{at, failure, host, release, row};
+
+fn awaited(number: u64) -> Awaited {
+    Awaited {
+        name: "app".parse().unwrap(),
+        root: Ulid::from_parts(1, 1),
+        row: row(number).id,
+        number,
+        tags: vec!["staging".parse().unwrap()],
+        retry: None,
+    }
+}
+
+/// A host that does this with `app`.
+fn with(change: impl FnOnce(&mut Managed)) -> Seen {
+    let mut managed = Managed::new(at(0));
+    change(&mut managed);
+    let mut host = host();
+    host.workspaces = BTreeMap::from([("app".parse().unwrap(), managed)]);
+    Seen::first(host, at(30))
+}
+
+/// What it comes to, in one word.
+fn word(seen: &Seen, awaited: &Awaited) -> &'static str {
+    match judge(seen, awaited, at(40)) {
+        Standing::Elsewhere => "elsewhere",
+        Standing::Absent(_) => "absent",
+        Standing::Serves(_) => "serves",
+        Standing::Bad(..) => "bad",
+        Standing::Rests(_) => "rests",
+        Standing::OnTheWay(_) => "on the way",
+    }
+}
+
+#[test]
+fn a_version_is_served_once_it_has_the_traffic() {
+    for (phase, expected) in [
+        (HostPhase::Fetch, "on the way"),
+        (HostPhase::Soak, "on the way"),
+        (HostPhase::Route, "on the way"),
+        (HostPhase::Drain, "serves"),
+        (HostPhase::Watch, "serves"),
+        (HostPhase::Live, "serves"),
+        (HostPhase::Stopped, "rests"),
+        (HostPhase::Stored, "rests"),
+        (HostPhase::Waiting, "on the way"),
+    ] {
+        let live = (expected == "serves").then(|| release(3));
+        let seen = with(|managed| (managed.phase, managed.live) = (phase, live));
+        assert_eq!(word(&seen, &awaited(3)), expected, "{phase:?}");
+    }
+}
+
+#[test]
+fn an_older_version_is_not_the_one_and_a_newer_one_will_do() {
+    let live = |number: u64| with(|managed| (managed.phase, managed.live) = (HostPhase::Live, Some(release(number))));
+    assert_eq!(word(&live(2), &awaited(3)), "on the way");
+    assert_eq!(word(&live(4), &awaited(3)), "serves");
+    // The same number of a workspace that was deleted and made anew is another version.
+    let anew = Awaited { root: Ulid::from_parts(2, 2), row: Ulid::from_parts(99, 99), ..awaited(3) };
+    assert_eq!(word(&live(4), &anew), "on the way");
+}
+
+#[test]
+fn it_is_served_while_the_next_one_is_made_ready_or_has_failed() {
+    let seen = with(|managed| {
+        (managed.phase, managed.live, managed.next) = (HostPhase::Install, Some(release(3)), Some(release(4)));
+    });
+    assert_eq!(word(&seen, &awaited(3)), "serves");
+    assert_eq!(word(&seen, &awaited(4)), "on the way");
+    let seen = with(|managed| {
+        (managed.phase, managed.live, managed.failure) = (HostPhase::Failed, Some(release(3)), Some(failure(4)));
+    });
+    assert_eq!(word(&seen, &awaited(3)), "serves");
+    assert_eq!(word(&seen, &awaited(4)), "bad");
+}
+
+#[test]
+fn what_is_tried_again_is_not_bad() {
+    let failed = |bad: bool, mark: Option<Ulid>| {
+        with(|managed| {
+            managed.phase = HostPhase::Failed;
+            managed.failure = Some(Failure { bad, ..failure(3) });
+            managed.bad = vec![Bad { row: row(3).id, number: 3, retry: mark }];
+        })
+    };
+    assert_eq!(word(&failed(true, None), &awaited(3)), "bad");
+    assert_eq!(word(&failed(false, None), &awaited(3)), "on the way");
+    // A newer one that failed for good keeps this one from ever being served.
+    assert_eq!(word(&failed(true, None), &awaited(2)), "bad");
+    assert_eq!(word(&failed(true, None), &awaited(4)), "on the way");
+    // The host hasn't seen the last `retry` yet.
+    let again = Awaited { retry: Some(Ulid::from_parts(8, 8)), ..awaited(3) };
+    assert_eq!(word(&failed(true, None), &again), "on the way");
+    assert_eq!(word(&failed(true, again.retry), &again), "bad");
+}
+
+#[test]
+fn a_host_counts_for_what_it_was_told_to_manage() {
+    let told = |only: &[&str]| {
+        let mut seen = with(|managed| (managed.phase, managed.live) = (HostPhase::Live, Some(release(3))));
+        seen.host.only = only.iter().map(|text| (*text).to_owned()).collect();
+        word(&seen, &awaited(3))
+    };
+    assert_eq!(told(&[]), "serves");
+    assert_eq!(told(&["a*"]), "serves");
+    assert_eq!(told(&["app@staging"]), "serves");
+    assert_eq!(told(&["app@3"]), "serves");
+    assert_eq!(told(&["app@7"]), "elsewhere");
+    assert_eq!(told(&["app@live", "app"]), "elsewhere");
+    assert_eq!(told(&["web"]), "elsewhere");
+    assert_eq!(told(&["~later syntax~"]), "elsewhere");
+}
+
+#[test]
+fn a_host_that_is_away_or_ended_is_not_waited_for() {
+    let mut seen = with(|managed| (managed.phase, managed.live) = (HostPhase::Live, Some(release(3))));
+    assert_eq!(seen.presence(at(120)), Presence::There);
+    assert_eq!(seen.presence(at(121)), Presence::Away);
+    assert_eq!(judge(&seen, &awaited(3), at(121)), Standing::Absent(Presence::Away));
+    seen.host.ended = true;
+    assert_eq!(seen.presence(at(31)), Presence::Ended);
+}
+
+#[test]
+fn a_wrong_clock_over_there_counts_once() {
+    // An hour ahead: the beat is no later than now.
+    let ahead = Seen::first(Host { beat: at(3600), ..host() }, at(0));
+    assert_eq!(ahead.last_sign, at(0));
+    assert_eq!(ahead.presence(at(91)), Presence::Away);
+    // An hour behind: away at first, there once it is seen to beat.
+    let behind = Seen::first(Host { beat: at(-3600), ..host() }, at(0));
+    assert_eq!(behind.presence(at(0)), Presence::Away);
+    assert_eq!(behind.again(Host { beat: at(-3600), ..host() }, at(20)).presence(at(20)), Presence::Away);
+    let beating = behind.again(Host { beat: at(-3570), ..host() }, at(30));
+    assert_eq!(beating.presence(at(30)), Presence::There);
+    assert_eq!(beating.presence(at(121)), Presence::Away);
+}
