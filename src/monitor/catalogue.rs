@@ -128,7 +128,7 @@ pub async fn poll(poll: &Poll<'_>, catalogue: &std::sync::Mutex<Catalogue>) -> R
         .collect()
         .await;
     let mut names = Vec::new();
-    let mut failed = None;
+    let mut failed: Option<PollError> = None;
     for (name, entry) in read {
         match entry {
             Ok(entry) => {
@@ -141,17 +141,25 @@ pub async fn poll(poll: &Poll<'_>, catalogue: &std::sync::Mutex<Catalogue>) -> R
                 names.push(name);
             }
             // The next poll tries it again.
-            Err(error) => failed = Some(error),
+            Err(error) => failed = Some(error.into()),
         }
     }
     if absent.is_empty() {
         lock(catalogue).withheld.clear();
     } else {
-        names.extend(look_for(poll, catalogue, absent, listed.len()).await?);
+        match look_for(poll, catalogue, absent, listed.len()).await {
+            Ok(more) => names.extend(more),
+            Err(error) => failed = Some(error),
+        }
     }
     match failed {
-        Some(error) if names.is_empty() => Err(error.into()),
-        _ => Ok(names),
+        Some(error) if names.is_empty() => Err(error),
+        // What was found is acted upon; the rest is looked for again.
+        Some(error) => {
+            tracing::warn!("the bucket could not be read whole: {}", failure_text(&error));
+            Ok(names)
+        }
+        None => Ok(names),
     }
 }
 
