@@ -158,6 +158,11 @@ impl Output {
         line(&format!("{} {text}", self.paint("warning:", "33;1")));
     }
 
+    /// A further line of a warning.
+    pub fn warn_line(&self, text: &str) {
+        line(text);
+    }
+
     /// What a program that runs on our behalf printed, as it is: stderr.
     pub fn pass(&self, bytes: &[u8]) {
         let _ = io::stderr().lock().write_all(bytes);

@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::interrupt;
+use super::wait::{self, WaitArgs, WaitReport};
 use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::cli::Context;
@@ -45,6 +46,8 @@ pub struct SourceArgs {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
+    wait: WaitArgs,
+    #[command(flatten)]
     writer: WriterArgs,
 }
 
@@ -79,6 +82,8 @@ pub struct Report {
     tag: Option<String>,
     location: String,
     seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait: Option<WaitReport>,
 }
 
 /// An entry that did not go.
@@ -151,6 +156,18 @@ pub async fn run(
     };
     let report = report?;
     let seconds = began.elapsed().as_secs_f64();
+    say(context, &report, &store.location(), seconds);
+    let wait = match args.wait.wait {
+        Some(limit) => Some(wait::run(context, &store, &report, limit, args.wait.hosts).await),
+        None => None,
+    };
+    // What was published is said even when nobody knows what became of it.
+    let (wait, failed) = match wait {
+        Some(Err(error)) => (None, Some(error)),
+        Some(Ok(wait)) => (Some(wait), None),
+        None => (None, None),
+    };
+    let exit = wait.as_ref().map_or(Exit::Success, |wait| wait.outcome.exit());
     if args.json {
         output.json(&Report {
             outcome: report.outcome,
@@ -168,10 +185,15 @@ pub async fn run(
             tag: report.tag.as_ref().map(ToString::to_string),
             location: store.location(),
             seconds,
+            wait,
         })?;
     }
-    say(context, &report, &store.location(), seconds);
-    Ok(Exit::Success.into())
+    match failed {
+        Some(error) => {
+            Err(error.context(format!("{}@{} is published, but nobody can wait for it", report.name, report.number)))
+        }
+        None => Ok(exit.into()),
+    }
 }
 
 fn say(context: &Context, report: &publish::Report, location: &str, seconds: f64) {

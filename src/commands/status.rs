@@ -1,6 +1,7 @@
-//! `workspace status`: inside a container, what runs there and how it is; with `--settings`, what is configured.
+//! `workspace status`: what the hosts run; inside a container, what runs there; with `--settings`, what is configured.
 
 mod follow;
+mod hosts;
 mod settings;
 
 use std::process::ExitCode;
@@ -10,13 +11,22 @@ use serde::Serialize;
 use super::health::judge;
 use crate::cli::Context;
 use crate::failure::Exit;
+use crate::names::WorkspaceName;
 use crate::output::relative_time;
 use crate::run::hide_memory;
-use crate::run::state::{State, StateDir};
+use crate::run::state::{State, StateDir, StateError};
 
-/// Show what runs in this container, or what is configured
+/// Show what the hosts run; or, in a container, what runs there; or what is configured
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  workspace status                          all workspaces, on all hosts
+  workspace status myapp                    one of them
+  docker exec workspace-myapp workspace status   what the container itself says
+  workspace status --settings               what is configured, and from where")]
 pub struct Args {
+    /// Only these workspaces
+    #[arg(value_name = "NAME", conflicts_with_all = ["settings", "follow"])]
+    pub names: Vec<WorkspaceName>,
     /// Show each setting, where it comes from, and whether the store answers
     #[arg(long)]
     pub settings: bool,
@@ -46,7 +56,12 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     if args.follow {
         return follow::run(context).await;
     }
-    let state = StateDir::of(&context.environment).read()?;
+    let state = StateDir::of(&context.environment).read();
+    let in_container = !matches!(state, Err(StateError::Absent { .. }));
+    if !in_container || !args.names.is_empty() {
+        return hosts::run(context, &args.names, args.json, in_container).await;
+    }
+    let state = state?;
     let (healthy, detail) = judge(&state).await;
     if args.json {
         context.output.json(&Report { state, healthy, detail })?;

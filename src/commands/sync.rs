@@ -14,6 +14,7 @@ use crate::settings::Purpose;
 #[command(after_help = "Examples:
   workspace sync myapp .
   workspace sync myapp . --tag staging --json
+  workspace sync myapp . --wait              until the hosts serve it
   workspace sync myapp . --expect 7          only if version 7 is current")]
 pub struct Args {
     #[command(flatten)]

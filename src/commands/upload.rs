@@ -18,12 +18,13 @@ use crate::settings::Purpose;
 #[command(after_help = "Examples:
   workspace upload myapp                      this folder
   workspace upload myapp ./app -m 'New logo'  another folder, with a message
+  workspace upload myapp . --wait=5m          until the hosts serve it, at most five minutes
   workspace upload myapp . --dry-run          what would go, and what would not")]
 pub struct Args {
     #[command(flatten)]
     source: SourceArgs,
     /// Only list what would go and what would not
-    #[arg(long)]
+    #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
 }
 
