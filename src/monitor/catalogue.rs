@@ -298,3 +298,6 @@ pub fn failure_text(error: &(dyn std::error::Error + 'static)) -> String {
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     super::lock(mutex)
 }
+
+#[cfg(test)]
+mod tests;
