@@ -182,3 +182,74 @@ fn outage_pause(tries: u32) -> Duration {
 fn later(time: Timestamp, by: Duration) -> Timestamp {
     jiff::SignedDuration::try_from(by).ok().and_then(|by| time.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::outcome::Step;
+
+    fn case(earlier: Option<&Failure>) -> Case<'_> {
+        Case { row: Ulid::from_parts(1, 1), number: 7, earlier, now: Timestamp::UNIX_EPOCH }
+    }
+
+    fn words(step: Step) -> Evidence {
+        let outcome = serde_json::json!({ "step": step, "reason": "why", "at": "2026-01-01T00:00:00Z" });
+        Evidence { outcome: Some(serde_json::from_value(outcome).unwrap()), ..Evidence::default() }
+    }
+
+    #[test]
+    fn only_what_the_release_did_is_held_against_it() {
+        for (step, bad) in [
+            (Step::Fetch, false),
+            (Step::Install, false),
+            (Step::Build, true),
+            (Step::Release, true),
+            (Step::Start, true),
+            (Step::Ready, true),
+            (Step::Run, true),
+            (Step::Stopped, false),
+        ] {
+            let failure = diagnose(case(None), Why::Ended, &words(step));
+            assert_eq!((failure.bad, failure.next_try.is_some()), (bad, !bad), "{step:?}");
+        }
+        // Killed without a word, or never started.
+        assert!(!diagnose(case(None), Why::Ended, &Evidence::default()).bad);
+        assert!(diagnose(case(None), Why::Unsteady, &Evidence::default()).bad);
+        assert!(diagnose(case(None), Why::NoStart, &Evidence::default()).bad);
+    }
+
+    #[test]
+    fn an_installation_has_three_tries() {
+        let first = diagnose(case(None), Why::Ended, &words(Step::Install));
+        let second = diagnose(case(Some(&first)), Why::Ended, &words(Step::Install));
+        let third = diagnose(case(Some(&second)), Why::Ended, &words(Step::Install));
+        assert_eq!((first.tries, second.tries, third.tries), (1, 2, 3));
+        assert_eq!((first.bad, second.bad, third.bad), (false, false, true));
+        // Another release begins anew.
+        let other = Case { row: Ulid::from_parts(2, 2), ..case(Some(&third)) };
+        assert_eq!(diagnose(other, Why::Ended, &words(Step::Install)).tries, 1);
+    }
+
+    #[test]
+    fn lack_of_memory_is_named() {
+        let mut evidence = words(Step::Run);
+        if let Some(outcome) = &mut evidence.outcome {
+            outcome.out_of_memory = true;
+        }
+        let failure = diagnose(case(None), Why::Ended, &evidence);
+        assert!(failure.bad && failure.reason.contains("out of memory"), "{}", failure.reason);
+        assert!(failure.hint.contains("memory:"), "{}", failure.hint);
+    }
+
+    #[test]
+    fn outages_are_tried_again_ever_more_seldom() {
+        let mut earlier = None;
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            let failure = outage(case(earlier.as_ref()), "create", "away".to_owned());
+            pauses.push(failure.next_try.unwrap().as_second());
+            earlier = Some(failure);
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+    }
+}
