@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use crate::checkout::CheckoutError;
 use crate::embedded::EmbeddedError;
+use crate::engine::EngineError;
 use crate::format::FormatError;
+use crate::monitor::{MonitorError, RecordError};
 use crate::names::NameError;
 use crate::output::Output;
 use crate::publish::{DecisionError, PublishError};
@@ -87,6 +89,15 @@ fn peel<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error
             CheckoutError::Store(inner) => inner,
             _ => return error,
         }
+    } else if let Some(error) = error.downcast_ref::<MonitorError>() {
+        match error {
+            MonitorError::Store(inner) | MonitorError::Record(RecordError::Store(inner)) => inner,
+            MonitorError::Bucket(inner) => inner,
+            MonitorError::Engine(inner) => inner,
+            MonitorError::Record(inner) => inner,
+            MonitorError::Poll(inner) => inner,
+            _ => return error,
+        }
     } else if let Some(DecisionError::Version(inner)) = error.downcast_ref() {
         inner
     } else if let Some(VersionError::Store(inner)) = error.downcast_ref() {
@@ -152,7 +163,10 @@ fn of_domain(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Vec<Str
         .or_else(|| cause.downcast_ref().and_then(of_decision))
         .or_else(|| cause.downcast_ref().map(of_source))
         .or_else(|| cause.downcast_ref().and_then(of_publication))
-        .or_else(|| cause.downcast_ref().and_then(of_checkout))?;
+        .or_else(|| cause.downcast_ref().and_then(of_checkout))
+        .or_else(|| cause.downcast_ref().and_then(of_engine))
+        .or_else(|| cause.downcast_ref().and_then(of_monitor))
+        .or_else(|| cause.downcast_ref().and_then(of_record))?;
     Some((exit, vec![hint]))
 }
 
@@ -259,6 +273,50 @@ fn of_checkout(error: &CheckoutError) -> Option<(Exit, String)> {
         CheckoutError::Version(_) | CheckoutError::Store(_) | CheckoutError::NoRoom { .. } | CheckoutError::Task(_) => {
             return None;
         }
+    })
+}
+
+fn of_engine(error: &EngineError) -> Option<(Exit, String)> {
+    Some(match error {
+        EngineError::Unreachable { .. } => (
+            Exit::Unavailable,
+            "is Docker running, and may this user use its socket (group `docker`)? In a container, mount \
+             /var/run/docker.sock"
+                .to_owned(),
+        ),
+        EngineError::Host(_) => (Exit::Usage, "DOCKER_HOST=unix:///var/run/docker.sock, or take it away".to_owned()),
+        EngineError::NoCompose => {
+            (Exit::Failure, "install Docker's Compose plugin: <https://docs.docker.com/compose/install/>".to_owned())
+        }
+        _ => return None,
+    })
+}
+
+fn of_monitor(error: &MonitorError) -> Option<(Exit, String)> {
+    Some(match error {
+        MonitorError::EmptyBucket { .. } => {
+            (Exit::NotFound, "`workspace upload NAME DIR` first, or check S3_BUCKET".to_owned())
+        }
+        MonitorError::Listen { .. } => (Exit::Usage, "`--listen ADDR` names another address".to_owned()),
+        MonitorError::Routes { .. } => {
+            (Exit::Usage, "WORKSPACE_TRAEFIK_ROUTES names a folder that this process may write".to_owned())
+        }
+        _ => return None,
+    })
+}
+
+fn of_record(error: &RecordError) -> Option<(Exit, String)> {
+    Some(match error {
+        RecordError::Held { .. } => (
+            Exit::Conflict,
+            "only one monitor works on an engine: stop that one first, or let it do the work".to_owned(),
+        ),
+        RecordError::TakenOver { .. } => (Exit::Conflict, "`workspace status` shows who holds it now".to_owned()),
+        RecordError::Object { .. } => (
+            Exit::Failure,
+            "remove the object: a monitor writes it anew, but forgets which releases were bad".to_owned(),
+        ),
+        RecordError::Store(_) => return None,
     })
 }
 

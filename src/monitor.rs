@@ -140,6 +140,19 @@ pub enum MonitorError {
     Poll(#[from] PollError),
 }
 
+impl MonitorError {
+    /// Whether waiting may help: a store that is away, or a bucket to which nothing was uploaded yet.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::EmptyBucket { .. } | Self::Bucket(BucketError::Store(StoreError::NoBucket { .. })) => true,
+            Self::Store(error) | Self::Bucket(BucketError::Store(error)) | Self::Record(RecordError::Store(error)) => {
+                error.is_retryable()
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A workspace's steps as they would be taken now.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct DryRun {
@@ -174,6 +187,8 @@ pub struct Monitor {
     metrics: Metrics,
     /// Something in the record changed that others wait for.
     changed: Notify,
+    /// A workspace came up that nobody looks after yet.
+    arrived: Notify,
     stop: CancellationToken,
     bucket_seen: Mutex<Seen>,
 }
@@ -185,7 +200,7 @@ struct Seen {
 }
 
 /// One workspace's place in memory.
-pub(self) struct Tended {
+struct Tended {
     /// Wakes its task.
     wake: Notify,
     /// What is remembered.
@@ -194,7 +209,7 @@ pub(self) struct Tended {
 
 /// What is remembered of one workspace. Only `managed` outlives this process.
 #[derive(Debug, Clone)]
-pub(self) struct Memory {
+struct Memory {
     managed: Managed,
     replaced: u8,
     release_command: BTreeMap<Ulid, ReleaseCommand>,
@@ -270,6 +285,7 @@ impl Monitor {
             follows: Follows::default(),
             metrics: Metrics::new(),
             changed: Notify::new(),
+            arrived: Notify::new(),
             stop,
             bucket_seen: Mutex::new(Seen { last: std::time::Instant::now(), problem: None }),
         };
@@ -285,10 +301,14 @@ impl Monitor {
 
     fn tended_with(&self, name: &WorkspaceName, managed: impl FnOnce() -> Managed) -> Arc<Tended> {
         let mut workspaces = lock(&self.workspaces);
-        let tended = workspaces
-            .entry(name.clone())
-            .or_insert_with(|| Arc::new(Tended { wake: Notify::new(), memory: Mutex::new(Memory::new(managed())) }));
-        Arc::clone(tended)
+        if let Some(tended) = workspaces.get(name) {
+            return Arc::clone(tended);
+        }
+        let memory = Mutex::new(Memory::new(managed()));
+        let tended = Arc::new(Tended { wake: Notify::new(), memory });
+        workspaces.insert(name.clone(), Arc::clone(&tended));
+        self.arrived.notify_one();
+        tended
     }
 
     /// Looks at the bucket once.
@@ -390,7 +410,7 @@ impl Monitor {
         if let Some(serving) = serving {
             serving.abort();
         }
-        outcome.map(|_| ())
+        outcome
     }
 
     /// Works until everything is as the bucket says, or has failed.

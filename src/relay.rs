@@ -45,12 +45,13 @@ struct Route {
 struct Mark {
     inode: u64,
     size: u64,
-    modified: (i64, i64),
+    /// The last change of the inode: an archive that is unpacked over a file may set any time of modification.
+    changed: (i64, i64),
 }
 
 impl Mark {
     fn of(metadata: &Metadata) -> Self {
-        Self { inode: metadata.ino(), size: metadata.size(), modified: (metadata.mtime(), metadata.mtime_nsec()) }
+        Self { inode: metadata.ino(), size: metadata.size(), changed: (metadata.ctime(), metadata.ctime_nsec()) }
     }
 }
 

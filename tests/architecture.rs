@@ -48,6 +48,20 @@ fn only_the_store_names_the_sdk() {
 }
 
 #[test]
+fn only_the_engine_talks_to_docker() {
+    none(&outside(&["bollard"], &["src/engine", "src/engine.rs"]), "Docker is talked to outside of src/engine");
+}
+
+#[test]
+fn the_planner_is_pure() {
+    let words = ["std::fs", "tokio", "Timestamp::now", "Instant::now", "Ulid::generate", "crate::store", "tracing"];
+    let pure = ["src/monitor/plan.rs", "src/monitor/situation.rs", "src/monitor/diagnose.rs"];
+    let found: Vec<String> =
+        outside(&words, &[]).into_iter().filter(|line| pure.iter().any(|file| line.starts_with(file))).collect();
+    none(&found, "the planner does I/O or reads a clock");
+}
+
+#[test]
 fn only_the_output_prints() {
     let found = outside(
         &["println!", "eprintln!", "print!(", "io::stdout()", "io::stderr()"],
@@ -94,7 +108,9 @@ fn lower_layers_know_nothing_of_higher_ones() {
         ("src/grant.rs", &["crate::run", "crate::relay", "crate::commands", "crate::cli", "clap::"]),
         ("src/relay.rs", &["crate::store", "crate::run", "crate::commands", "crate::cli", "clap::"]),
         ("src/compose", &["crate::commands", "crate::cli", "clap::"]),
-        ("src/run", &["crate::commands", "crate::cli", "clap::"]),
+        ("src/run", &["crate::commands", "crate::cli", "crate::monitor", "crate::engine", "clap::"]),
+        ("src/engine", &["crate::monitor", "crate::commands", "crate::cli", "crate::store", "crate::format", "clap::"]),
+        ("src/monitor", &["crate::commands", "crate::cli", "clap::"]),
     ];
     let mut found = Vec::new();
     for (layer, forbidden) in layers {

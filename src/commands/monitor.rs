@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,7 +19,7 @@ use crate::engine::{Compose, Engine};
 use crate::environment::{WORKSPACE_DOMAIN, WORKSPACE_TRAEFIK_ROUTES, WORKSPACE_TRAEFIK_URL};
 use crate::failure::Exit;
 use crate::format::host::{HostPhase, Managed};
-use crate::monitor::{DryRun, Limits, Monitor, Options, Surroundings, Traefik};
+use crate::monitor::{DryRun, Limits, Monitor, MonitorError, Options, Surroundings, Traefik};
 use crate::names::Pattern;
 use crate::output::LogFormat;
 use crate::settings::{Backend, Purpose, Settings};
@@ -86,6 +87,9 @@ const LISTEN: ([u8; 4], u16) = ([127, 0, 0, 1], 9191);
 /// The same in a container, whose own loopback nobody reaches.
 const LISTEN_IN_CONTAINER: ([u8; 4], u16) = ([0, 0, 0, 0], 9191);
 
+/// Between two tries to begin, at least.
+const PAUSE: Duration = Duration::from_secs(2);
+
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     // Before anything begins, so that no signal is missed.
@@ -147,7 +151,11 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     );
     let cache = Cache::at(settings.cache_directory.clone());
     let with = Surroundings { store, presigner, cache, engine, compose };
-    let monitor = Monitor::begin(options, with, stop.clone(), args.dry_run).await?;
+    let patient = !args.once && !args.dry_run;
+    let Some(monitor) = begin(options, with, &stop, args.dry_run, patient).await? else {
+        tracing::info!("stopped");
+        return Ok(Exit::Success.into());
+    };
     if args.dry_run {
         let runs = monitor.dry_run().await?;
         return show_dry_run(context, &runs, args.json);
@@ -156,27 +164,49 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     monitor.end().await;
     drop(served);
     let interrupted = stop.is_cancelled();
-    match outcome? {
-        Some(passed) => {
-            if args.json {
-                context.output.json(&passed)?;
+    let Some(passed) = outcome? else {
+        tracing::info!("stopped; what runs here runs on");
+        return Ok(Exit::Success.into());
+    };
+    if args.json {
+        context.output.json(&passed)?;
+    }
+    let mut failed = false;
+    for (name, managed) in &passed.workspaces {
+        failed |= show_one(context, name.as_str(), managed);
+    }
+    let exit = match (interrupted, failed) {
+        (true, _) => Exit::Interrupted,
+        (false, true) => Exit::Failure,
+        (false, false) => Exit::Success,
+    };
+    Ok(exit.into())
+}
+
+/// Takes hold of the Engine; where that is wanted, waits for a store that is away and for the first upload. `None`: told to
+/// stop meanwhile.
+async fn begin(
+    options: Options,
+    with: Surroundings,
+    stop: &CancellationToken,
+    look_only: bool,
+    patient: bool,
+) -> Result<Option<Arc<Monitor>>, MonitorError> {
+    let mut told = String::new();
+    loop {
+        match Monitor::begin(options.clone(), with.clone(), stop.clone(), look_only).await {
+            Err(error) if patient && error.may_pass() => {
+                let text = error.to_string();
+                if told != text {
+                    tracing::warn!("waiting: {text}");
+                    told = text;
+                }
             }
-            let mut failed = false;
-            for (name, managed) in &passed.workspaces {
-                failed |= show_one(context, name.as_str(), managed);
-            }
-            Ok(if interrupted {
-                Exit::Interrupted
-            } else if failed {
-                Exit::Failure
-            } else {
-                Exit::Success
-            }
-            .into())
+            other => return other.map(Some),
         }
-        None => {
-            tracing::info!("stopped; what runs here runs on");
-            Ok(Exit::Success.into())
+        tokio::select! {
+            () = tokio::time::sleep(options.interval.max(PAUSE)) => {}
+            () = stop.cancelled() => return Ok(None),
         }
     }
 }

@@ -249,7 +249,7 @@ impl Engine {
         });
         let policy = new
             .keep_running
-            .then(|| RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None });
+            .then_some(RestartPolicy { name: Some(RestartPolicyNameEnum::UNLESS_STOPPED), maximum_retry_count: None });
         let host = HostConfig {
             mounts: Some(mounts.collect()),
             port_bindings: bindings,

@@ -84,14 +84,16 @@ impl Catalogue {
         self.entries.get(name)
     }
 
-    /// All names.
+    /// The names of all workspaces that are not gone.
     pub fn names(&self) -> impl Iterator<Item = &WorkspaceName> {
-        self.entries.keys()
+        self.entries.iter().filter(|(_, entry)| entry.desired != Desired::Gone).map(|(name, _)| name)
     }
 
-    /// Forgets a workspace.
+    /// Forgets a workspace. One whose ref stays, and says that it was deleted, isn't read again at each poll.
     pub fn forget(&mut self, name: &WorkspaceName) {
-        self.entries.remove(name);
+        if self.entries.get(name).is_some_and(|entry| entry.etag.is_none()) {
+            self.entries.remove(name);
+        }
     }
 }
 
@@ -126,29 +128,38 @@ pub async fn poll(poll: &Poll<'_>, catalogue: &std::sync::Mutex<Catalogue>) -> R
         .collect()
         .await;
     let mut names = Vec::new();
-    let mut failed = None;
+    let mut failed: Option<PollError> = None;
     for (name, entry) in read {
         match entry {
             Ok(entry) => {
                 let mut catalogue = lock(catalogue);
-                let gone = Entry { etag: None, desired: Desired::Gone, retry: None, route: None, absent: POLLS };
+                let etag = listed.get(&name).cloned();
+                let gone = Entry { etag, desired: Desired::Gone, retry: None, route: None, absent: POLLS };
                 // Deleted, and said so in its own ref: there is nothing to doubt.
                 catalogue.entries.insert(name.clone(), entry.unwrap_or(gone));
                 catalogue.withheld.retain(|withheld| *withheld != name);
                 names.push(name);
             }
             // The next poll tries it again.
+            Err(error) => failed = Some(error.into()),
+        }
+    }
+    if absent.is_empty() {
+        lock(catalogue).withheld.clear();
+    } else {
+        match look_for(poll, catalogue, absent, listed.len()).await {
+            Ok(more) => names.extend(more),
             Err(error) => failed = Some(error),
         }
     }
-    if !absent.is_empty() {
-        names.extend(look_for(poll, catalogue, absent, listed.len()).await?);
-    } else {
-        lock(catalogue).withheld.clear();
-    }
     match failed {
-        Some(error) if names.is_empty() => Err(error.into()),
-        _ => Ok(names),
+        Some(error) if names.is_empty() => Err(error),
+        // What was found is acted upon; the rest is looked for again.
+        Some(error) => {
+            tracing::warn!("the bucket could not be read whole: {}", failure_text(&error));
+            Ok(names)
+        }
+        None => Ok(names),
     }
 }
 

@@ -146,12 +146,12 @@ impl Monitor {
         match step {
             Step::Create(row) => {
                 let target = self.known(name, *row)?;
-                self.supersede(name, &target, observed);
+                self.is_next(name, &target);
                 self.create(name, &target).await?;
                 Ok(false)
             }
             Step::Start(row) => {
-                for container in self.containers_of(observed, *row, Who::All) {
+                for container in Self::containers_of(observed, *row, Who::All) {
                     if matches!(container.state, ContainerState::Exited | ContainerState::Created) {
                         self.with.engine.start(&container.id).await?;
                     }
@@ -177,7 +177,7 @@ impl Monitor {
                 Ok(false)
             }
             Step::Stop(row, who) => {
-                let stops = self.containers_of(observed, *row, *who).into_iter().map(|container| {
+                let stops = Self::containers_of(observed, *row, *who).into_iter().map(|container| {
                     let engine = &self.with.engine;
                     async move { engine.stop(&container.id).await }
                 });
@@ -185,6 +185,7 @@ impl Monitor {
                 Ok(true)
             }
             Step::Remove(row) => {
+                self.is_replaced(name, *row);
                 self.remove(*row, observed).await?;
                 Ok(true)
             }
@@ -241,7 +242,7 @@ impl Monitor {
         lock(&self.tended(name).memory).known.get(&row).cloned().ok_or(ReconcileError::UnknownVersion { row })
     }
 
-    fn containers_of<'a>(&self, observed: &'a Observed, row: Ulid, who: Who) -> Vec<&'a super::situation::Container> {
+    fn containers_of(observed: &Observed, row: Ulid, who: Who) -> Vec<&super::situation::Container> {
         observed
             .releases
             .iter()
@@ -251,15 +252,21 @@ impl Monitor {
             .collect()
     }
 
-    /// Counts how often releases replaced each other without any getting through.
-    fn supersede(&self, name: &WorkspaceName, target: &Target, observed: &Observed) {
+    /// Notes which release is on its way.
+    fn is_next(&self, name: &WorkspaceName, target: &Target) {
         let tended = self.tended(name);
         let mut memory = lock(&tended.memory);
-        let next = memory.managed.next.as_ref().map(|next| next.row.id);
-        if next.is_some_and(|next| next != target.row.id) && observed.live != Some(target.row.id) {
+        memory.managed.next = Some(HostRelease { root: target.root, row: target.row.clone(), since: Timestamp::now() });
+    }
+
+    /// Counts how often releases were replaced before any got through.
+    fn is_replaced(&self, name: &WorkspaceName, row: Ulid) {
+        let tended = self.tended(name);
+        let mut memory = lock(&tended.memory);
+        let next = memory.managed.next.as_ref().is_some_and(|next| next.row.id == row);
+        if next && !memory.managed.bad.iter().any(|bad| bad.row == row) {
             memory.replaced = memory.replaced.saturating_add(1);
         }
-        memory.managed.next = Some(HostRelease { root: target.root, row: target.row.clone(), since: Timestamp::now() });
     }
 
     /// Lets held containers go on.
@@ -270,7 +277,7 @@ impl Monitor {
         who: Who,
         to: &str,
     ) -> Result<(), ReconcileError> {
-        for container in self.containers_of(observed, row, who) {
+        for container in Self::containers_of(observed, row, who) {
             let held =
                 container.inside.as_ref().is_some_and(|inside| inside.phase == super::situation::InsidePhase::Held);
             if held && container.state == ContainerState::Running {
@@ -287,7 +294,7 @@ impl Monitor {
 
     /// Removes a release and what belongs to it alone.
     async fn remove(&self, row: Ulid, observed: &Observed) -> Result<(), ReconcileError> {
-        for container in self.containers_of(observed, row, Who::All) {
+        for container in Self::containers_of(observed, row, Who::All) {
             self.follows.end(&container.id);
             // With its own grace: it may have work to finish.
             self.with.engine.stop(&container.id).await?;
@@ -303,7 +310,7 @@ impl Monitor {
     /// Finds out why a release failed, remembers it, and takes the release away unless it has the traffic.
     async fn fail(&self, name: &WorkspaceName, row: Ulid, why: Why, observed: &Observed) -> Result<(), ReconcileError> {
         let mut evidence = Evidence::default();
-        let containers = self.containers_of(observed, row, Who::All);
+        let containers = Self::containers_of(observed, row, Who::All);
         let culprit = containers
             .iter()
             .find(|container| container.state == ContainerState::Exited)
@@ -330,7 +337,7 @@ impl Monitor {
         if failure.step == "release"
             && let Some(target) = &known
         {
-            let asking = self.asking(name, target).await;
+            let asking = self.asking(name, target);
             asking.finish(false, failure.reason.clone(), failure.tail.clone()).await?;
         }
         self.remember(name, failure);

@@ -244,8 +244,10 @@ fn bad(situation: &Situation<'_>, target: &Target) -> Planned {
         Some(kept) => advance(situation, kept),
         None => Planned::new(HostPhase::Failed, cause.clone()),
     };
-    if situation.live != Some(row) && situation.release(row).is_some() {
-        planned.steps.insert(0, (Step::Remove(row), format!("version {number} failed")));
+    let removal = Step::Remove(row);
+    let planned_already = planned.steps.iter().any(|(step, _)| *step == removal);
+    if situation.live != Some(row) && situation.release(row).is_some() && !planned_already {
+        planned.steps.insert(0, (removal, format!("version {number} failed")));
     }
     planned
 }
@@ -326,7 +328,10 @@ fn advance(situation: &Situation<'_>, target: &Target) -> Planned {
                 return keep_live_unless_exclusive(situation, target, HostPhase::Soak, cause).until(soaked);
             }
             let cause = format!("version {number} is ready");
-            Planned::new(HostPhase::Route, cause.clone()).step(Step::Route(row), cause)
+            // Together: without a router, who bears the name is who is live.
+            Planned::new(HostPhase::Route, cause.clone())
+                .step(Step::Route(row), cause.clone())
+                .step(Step::Promote(row), cause)
         }
     }
 }
@@ -518,3 +523,6 @@ fn later(time: Timestamp, by: Duration) -> Timestamp {
     // Far beyond any time that can be told there is nothing to wait for.
     jiff::SignedDuration::try_from(by).ok().and_then(|by| time.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,35 +69,32 @@ impl HostRecord {
             Err(StoreError::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        let (mut host, etag) = match found {
-            Some((host, etag)) => {
-                if holder::is_alive(&host, &own, &with.engine, now).await {
-                    let Holder { pid, container, .. } = &host.holder;
-                    let who = container.as_ref().map_or_else(
-                        || format!("process {pid}"),
-                        |container| format!("container {}", container.get(..12).unwrap_or(container)),
-                    );
-                    return Err(RecordError::Held { hostname: host.hostname, who, beat: host.beat });
-                }
-                (host, Some(etag))
+        let (mut host, etag) = if let Some((host, etag)) = found {
+            if holder::is_alive(&host, &own, &with.engine, now).await {
+                let Holder { pid, container, .. } = &host.holder;
+                let who = container.as_ref().map_or_else(
+                    || format!("process {pid}"),
+                    |container| format!("container {}", container.get(..12).unwrap_or(container)),
+                );
+                return Err(RecordError::Held { hostname: host.hostname, who, beat: host.beat });
             }
-            None => {
-                let host = Host {
-                    format: FORMAT,
-                    engine: with.engine.id().to_owned(),
-                    hostname: String::new(),
-                    tool: String::new(),
-                    holder: own.clone(),
-                    started: now,
-                    beat: now,
-                    ended: false,
-                    only: Vec::new(),
-                    workspaces: BTreeMap::new(),
-                    withheld: Vec::new(),
-                    other: BTreeMap::new(),
-                };
-                (host, None)
-            }
+            (host, Some(etag))
+        } else {
+            let host = Host {
+                format: FORMAT,
+                engine: with.engine.id().to_owned(),
+                hostname: String::new(),
+                tool: String::new(),
+                holder: own.clone(),
+                started: now,
+                beat: now,
+                ended: false,
+                only: Vec::new(),
+                workspaces: BTreeMap::new(),
+                withheld: Vec::new(),
+                other: BTreeMap::new(),
+            };
+            (host, None)
         };
         host.holder = own;
         host.started = now;

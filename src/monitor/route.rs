@@ -244,7 +244,44 @@ mod tests {
         let domains = traefik.domains(&name, &[]);
         assert_eq!(domains, ["my-app-iejn.localhost"]);
         let text = traefik.render(&name, &backends, &domains);
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @"
+        # workspace my.app release 00000000010000000000000002
+        http:
+          routers:
+            my-app-iejn:
+              rule: Host(`my-app-iejn.localhost`)
+              entryPoints:
+              - web
+              - websecure
+              service: my-app-iejn
+              middlewares:
+              - my-app-iejn-retry
+              - my-app-iejn-release
+            my-app-iejn-confirm:
+              rule: Host(`my-app-iejn.workspace.internal`)
+              entryPoints:
+              - internal
+              service: my-app-iejn
+              middlewares:
+              - my-app-iejn-retry
+              - my-app-iejn-release
+          middlewares:
+            my-app-iejn-release:
+              headers:
+                customResponseHeaders:
+                  X-Workspace-Release: '00000000010000000000000002'
+            my-app-iejn-retry:
+              retry:
+                attempts: 4
+                initialInterval: 50ms
+          services:
+            my-app-iejn:
+              loadBalancer:
+                passHostHeader: true
+                servers:
+                - url: http://ws-a:3000
+                - url: http://ws-b:3000
+        ");
         traefik.write(&name, &text).unwrap();
         assert_eq!(traefik.read(&name).unwrap(), Some((Ulid::from_parts(1, 2), text)));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -49,6 +49,9 @@ impl Monitor {
                     tended.insert(name.clone(), workspaces.spawn(Arc::clone(self).tend(name, once)));
                 }
             }
+            if once && workspaces.is_empty() {
+                break;
+            }
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 Some(ended) = tasks.join_next() => match ended {
@@ -58,9 +61,6 @@ impl Monitor {
                 Some(ended) = workspaces.join_next() => match ended {
                     Ok(name) => {
                         tended.remove(&name);
-                        if once && workspaces.is_empty() {
-                            break;
-                        }
                     }
                     Err(error) if error.is_panic() => {
                         tracing::error!("the task of a workspace failed unexpectedly: {error}");
@@ -70,18 +70,10 @@ impl Monitor {
                     }
                     Err(_) => {}
                 },
-                () = self.changed_names() => {}
-            }
-            if once && workspaces.is_empty() {
-                break;
+                () = self.arrived.notified() => {}
             }
         }
         Ok(())
-    }
-
-    /// New names may have come up.
-    async fn changed_names(&self) {
-        tokio::time::sleep(Duration::from_millis(250)).await;
     }
 
     fn is_settled(&self, name: &WorkspaceName) -> bool {

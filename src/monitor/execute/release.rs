@@ -113,7 +113,7 @@ impl Monitor {
         Ok(())
     }
 
-    pub(super) async fn asking<'a>(&'a self, name: &WorkspaceName, target: &Target) -> Asking<'a> {
+    pub(super) fn asking<'a>(&'a self, name: &WorkspaceName, target: &Target) -> Asking<'a> {
         let holder = self.holder();
         Asking {
             store: &self.with.store,
@@ -133,7 +133,7 @@ impl Monitor {
         observed: &Observed,
     ) -> Result<(), ReconcileError> {
         let row = target.row.id;
-        let asking = self.asking(name, target).await;
+        let asking = self.asking(name, target);
         let first = observed
             .releases
             .iter()
@@ -208,7 +208,7 @@ impl Monitor {
                 engine.rename(&container.id, &former).await?;
             }
         }
-        let containers = self.containers_of(observed, row, Who::All);
+        let containers = Self::containers_of(observed, row, Who::All);
         if let Some(first) = containers.iter().find(|container| container.role == Role::Web && container.replica == 1)
             && first.name != wanted
         {

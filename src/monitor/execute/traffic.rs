@@ -175,20 +175,17 @@ impl Monitor {
     ) -> Result<Option<String>, ReconcileError> {
         let engine = &self.with.engine;
         let remembered = lock(&self.tended(name).memory).managed.host_port;
-        let (id, port) = match &observed.relay {
-            Some(relay) => {
-                let port = relay.labels.get(labels::HOST_PORT).and_then(|port| port.parse().ok());
-                self.tell_relay(name, &relay.id, &backends.servers).await?;
-                if relay.state != ContainerState::Running {
-                    engine.start(&relay.id).await?;
-                }
-                (relay.id.clone(), port)
+        let (id, port) = if let Some(relay) = &observed.relay {
+            let port = relay.labels.get(labels::HOST_PORT).and_then(|port| port.parse().ok());
+            self.tell_relay(name, &relay.id, &backends.servers).await?;
+            if relay.state != ContainerState::Running {
+                engine.start(&relay.id).await?;
             }
-            None => {
-                let image = image_of(name, &target.plan)?;
-                let (id, port) = self.new_relay(name, &image, remembered, &backends.servers).await?;
-                (id, Some(port))
-            }
+            (relay.id.clone(), port)
+        } else {
+            let image = image_of(name, &target.plan)?;
+            let (id, port) = self.new_relay(name, &image, remembered, &backends.servers).await?;
+            (id, Some(port))
         };
         let tended = self.tended(name);
         let mut memory = lock(&tended.memory);

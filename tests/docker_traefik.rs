@@ -1,0 +1,66 @@
+//! The monitor with Traefik in front, on the real Docker Engine: releases under load.
+//!
+//! Needs the images that `scripts/images` builds. Nothing is skipped: without an engine or an image these tests fail.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+#[path = "support/monitored.rs"]
+mod monitored;
+#[path = "support/servers.rs"]
+mod servers;
+
+use monitored::{Site, docker, wait_until};
+
+#[test]
+fn docker_traefik_releases_under_load_without_one_failed_request() {
+    let mut site = Site::new();
+    let name = site.name("load");
+    site.route_through_traefik();
+    site.upload(&name, "one", &[]);
+    site.start();
+    site.live(&name, 1);
+    site.answers(&name, "/", "one");
+    let first = site.containers(&name);
+    assert_eq!(first, [format!("workspace-{name}")]);
+    let id = docker(&["inspect", "--format", "{{.Id}}", &first[0]]);
+
+    let load = site.load(&name);
+    site.upload(&name, "two", &[]);
+    site.live(&name, 2);
+    site.wait(&name, "the end of the watch", |managed| managed.good.as_ref().is_some_and(|good| good.row.number == 2));
+    wait_until("the old release to be removed", || (site.containers(&name).len() == 1).then_some(()));
+    let answers = load.unharmed();
+    assert_eq!(answers.iter().map(String::as_str).collect::<Vec<_>>(), ["one", "two"]);
+    assert_ne!(docker(&["inspect", "--format", "{{.Id}}", &first[0]]), id, "the name has moved on");
+    site.answers(&name, "/", "two");
+
+    // Neither the container nor any process in it knows a key.
+    let inspected = docker(&["inspect", &first[0]]);
+    let environ = site.ask(&name, "/environ").unwrap();
+    assert!(environ.contains("PORT"), "{environ}");
+    for secret in site.secrets() {
+        assert!(!inspected.contains(&secret) && !environ.contains(&secret), "{inspected}\n{environ}");
+    }
+    assert!(!environ.contains("S3_SECRET_KEY") && !environ.contains("X-Amz-Signature"), "{environ}");
+    assert!(site.terminate().success());
+    assert!(site.host().unwrap().ended);
+    site.answers(&name, "/", "two");
+}
+
+#[test]
+fn slow_docker_traefik_twenty_releases_under_load() {
+    let mut site = Site::new();
+    let name = site.name("twenty");
+    site.route_through_traefik();
+    site.upload(&name, "version 1", &[]);
+    site.start();
+    site.live(&name, 1);
+    let load = site.load(&name);
+    for number in 2..=21 {
+        site.upload(&name, &format!("version {number}"), &[]);
+        site.live(&name, number);
+    }
+    let answers = load.unharmed();
+    assert_eq!(answers.len(), 21, "{answers:?}");
+}
