@@ -53,6 +53,8 @@ pub const WORKSPACE_TRAEFIK_URL: &str = "WORKSPACE_TRAEFIK_URL";
 /// For the monitor: the host name of workspaces that declare no domain; `{name}` stands for the workspace. Default
 /// `{name}.localhost`.
 pub const WORKSPACE_DOMAIN: &str = "WORKSPACE_DOMAIN";
+/// Where `workspace health --monitor` finds the monitor, as HOST:PORT. Default `127.0.0.1:9191`.
+pub const WORKSPACE_MONITOR_ADDRESS: &str = "WORKSPACE_MONITOR_ADDRESS";
 /// The Docker Engine's Unix socket, as `unix:///path`. Default `unix:///var/run/docker.sock`.
 pub const DOCKER_HOST: &str = "DOCKER_HOST";
 /// In a container: the file with the addresses by which `run` fetches its version, in place of the store's settings.

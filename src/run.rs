@@ -38,7 +38,7 @@ use steps::StepOutcome;
 use supervisor::{End, Limits, News, Readiness};
 
 pub use gate::{Order, OrderError, proceed};
-pub use probe::{Target, probe, what_listens};
+pub use probe::{Target, get, probe, what_listens};
 pub use system::{hide_memory, is_alive};
 
 /// How long the store may take to answer when an earlier tree could be started instead.

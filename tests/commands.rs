@@ -578,3 +578,29 @@ fn a_ref_that_does_not_parse_is_named_and_skipped() {
     environment.run(["upload", "newer", app.to_str().unwrap()]).fails(1, "hint: install a newer version");
     environment.run(["download", "bad"]).fails(1, "the ref `refs/bad.json` can't be used");
 }
+
+#[test]
+fn health_asks_the_monitor() {
+    let environment = TestEnvironment::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let answers = ["200 OK\r\n\r\nreconciling 3 workspaces\n", "503 Service Unavailable\r\n\r\nthe bucket is silent\n"];
+    let server = std::thread::spawn(move || {
+        for answer in answers {
+            let (mut connection, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let length = connection.read(&mut request).unwrap();
+            assert!(request[..length].starts_with(b"GET /healthz HTTP/1.1\r\n"));
+            std::io::Write::write_all(&mut connection, format!("HTTP/1.1 {answer}").as_bytes()).unwrap();
+        }
+    });
+    let ran = environment.run(["health", "--monitor", "--address", &address]).ok();
+    assert_eq!(ran.stdout, "reconciling 3 workspaces\n");
+    let mut command = environment.workspace(["health", "--monitor"]);
+    let ran = Ran::from(command.env("WORKSPACE_MONITOR_ADDRESS", &address).output().unwrap()).fails(1, "");
+    assert_eq!(ran.stdout, "the bucket is silent\n");
+    server.join().unwrap();
+    let ran = environment.run(["health", "--monitor", "--address", &address]).fails(1, "");
+    assert_eq!(ran.stdout, format!("unhealthy: nothing listens on {address}\n"));
+    environment.run(["health", "--address", &address]).fails(2, "--monitor");
+}

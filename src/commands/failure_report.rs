@@ -55,7 +55,7 @@ mod tests {
             hint: String::new(),
             ..failure(3)
         };
-        insta::assert_snapshot!(lines(&name, &host(), &again, at(140)).join("\n"), @"
+        insta::assert_snapshot!(lines(&name, &host(), &again, at(140)).join("\n"), @r"
         app@3 failed on one in step ready, 2m ago: nothing listens on port 3000
           | \u{1b}[2J
           tried again in 30 s after 2 tries

@@ -42,10 +42,8 @@ async fn ask(target: &Target) -> Result<(), String> {
     let Some(path) = &target.health else {
         return Ok(());
     };
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nUser-Agent: workspace-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-    );
     let failed = |error: std::io::Error| format!("GET {path} on port {port}: {error}");
+    let request = request(path, &format!("localhost:{port}"));
     stream.write_all(request.as_bytes()).await.map_err(failed)?;
     let mut answer = Vec::new();
     // The status line is all that counts.
@@ -60,6 +58,37 @@ async fn ask(target: &Target) -> Result<(), String> {
         Some(status) => Err(format!("GET {path} on port {port} answered {status}")),
         None => Err(format!("GET {path} on port {port} was not answered by HTTP")),
     }
+}
+
+/// Largest answer that [`get`] reads, in bytes.
+const MAX_ANSWER: u64 = 64 << 10;
+
+/// Asks `address` (host and port) for a path: the status, and the body as text. `Err` says in half a sentence why there
+/// is no answer.
+pub async fn get(address: &str, path: &str) -> Result<(u16, String), String> {
+    let asked = async {
+        let mut stream = TcpStream::connect(address).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => format!("nothing listens on {address}"),
+            _ => format!("{address}: {error}"),
+        })?;
+        let failed = |error: std::io::Error| format!("GET {path} on {address}: {error}");
+        stream.write_all(request(path, address).as_bytes()).await.map_err(failed)?;
+        let mut answer = Vec::new();
+        stream.take(MAX_ANSWER).read_to_end(&mut answer).await.map_err(failed)?;
+        let status = status_of(&answer).ok_or_else(|| format!("GET {path} on {address} was not answered by HTTP"))?;
+        let text = String::from_utf8_lossy(&answer);
+        Ok((status, text.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim().to_owned()))
+    };
+    match tokio::time::timeout(ANSWER_LIMIT, asked).await {
+        Ok(answer) => answer,
+        Err(_) => Err(format!("{address} gave no answer within {} s", ANSWER_LIMIT.as_secs())),
+    }
+}
+
+fn request(path: &str, host: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: workspace-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    )
 }
 
 /// Connects on loopback, or where else the application listens: some bind to the one address that HOSTNAME means.
@@ -138,6 +167,17 @@ mod tests {
             let target = Target { port: answering(text).await, health: Some("/up".to_owned()) };
             assert_eq!(probe(&target).await.is_ok(), ready, "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_has_a_status_and_a_body() {
+        let get = async |text| {
+            let port = answering(text).await;
+            get(&format!("127.0.0.1:{port}"), "/healthz").await
+        };
+        assert_eq!(get("HTTP/1.1 200 OK\r\n\r\nall is well\n").await, Ok((200, "all is well".to_owned())));
+        assert_eq!(get("HTTP/1.1 503 No\r\nA: b\r\n\r\n").await, Ok((503, String::new())));
+        assert!(get("hello\r\n").await.unwrap_err().contains("was not answered by HTTP"));
     }
 
     #[tokio::test]
