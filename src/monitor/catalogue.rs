@@ -1,4 +1,4 @@
-//! What the bucket says: one LIST of the refs per poll, and a GET of each that changed.
+//! What the bucket says: one LIST of the refs per poll; if any changed, a GET of the bucket's record and of each of them.
 //!
 //! A ref that is missing from a listing is not gone yet: its own GET must say so in two polls, in a bucket that is still the
 //! one it was. When most workspaces vanish at once, a person has to confirm.
@@ -119,6 +119,13 @@ pub async fn poll(poll: &Poll<'_>, catalogue: &std::sync::Mutex<Catalogue>) -> R
         absent.retain(|name| chosen(poll.only, name).is_some());
         (changed, absent)
     };
+    if !changed.is_empty() || !absent.is_empty() {
+        // An emptied or exchanged bucket says nothing about anything, not even with refs of the same names in it.
+        let same = Bucket::open_for_reading(poll.store).await?.is_some_and(|bucket| bucket.record.id == poll.bucket);
+        if !same {
+            return Err(PollError::OtherBucket { location: poll.store.location() });
+        }
+    }
     let read: Vec<(WorkspaceName, Result<Option<Entry>, StoreError>)> = futures::stream::iter(changed)
         .map(|(name, etag)| async move {
             let entry = read(poll, &name, Some(etag)).await;
@@ -170,11 +177,6 @@ async fn look_for(
     absent: Vec<WorkspaceName>,
     listed: usize,
 ) -> Result<Vec<WorkspaceName>, PollError> {
-    // An emptied or exchanged bucket says nothing about anything.
-    let same = Bucket::open_for_reading(poll.store).await?.is_some_and(|bucket| bucket.record.id == poll.bucket);
-    if !same {
-        return Err(PollError::OtherBucket { location: poll.store.location() });
-    }
     let mut gone = Vec::new();
     let mut names = Vec::new();
     for name in absent {
