@@ -227,8 +227,13 @@ fn mistakes_in_workspace_yaml_are_named_with_their_line() {
         ("volumes: [a:/x, b:/x/]\n", "`workspace.yaml` line 1: `volumes` has two volumes at `/x`"),
         (
             "volumes: {Db: /x}\n",
-            "`workspace.yaml` line 1: `volumes` has `Db`, which is no volume's name: a-z, 0-9, `_`, `-`, a letter or \
-             digit first",
+            "`workspace.yaml` line 1: `volumes` has `Db`, which is no volume's name: a-z, 0-9, `_`, a letter or digit \
+             first",
+        ),
+        (
+            "volumes: {a-b: /x}\n",
+            "`workspace.yaml` line 1: `volumes` has `a-b`, which is no volume's name: a-z, 0-9, `_`, a letter or digit \
+             first",
         ),
         (
             "volumes: /data\n",

@@ -15,7 +15,7 @@ use crate::format::{Keys, Reference, Row, keys};
 
 use crate::names::{Pattern, Selector, Version, WorkspaceName, chosen};
 use crate::store::bucket::{Bucket, BucketError};
-use crate::store::{ETag, Store, StoreError};
+use crate::store::{Condition, ETag, Store, StoreError};
 use crate::version::{self, VersionError};
 
 /// Refs that are read at once.
@@ -209,6 +209,10 @@ async fn look_for(
     };
     let many = believed.len() >= FEW && believed.len() > listed;
     let confirmed = if many { confirmed(poll).await? } else { Vec::new() };
+    if many && believed.iter().all(|name| confirmed.contains(name)) {
+        // Said once, for these: if they come back and vanish again, somebody is asked again.
+        poll.store.delete(&poll.confirmation, Condition::None).await?;
+    }
     let mut catalogue = lock(catalogue);
     catalogue.withheld.clear();
     for name in believed {

@@ -359,6 +359,7 @@ impl Site {
     }
 
     /// Names of a workspace's containers that exist, but for the relay.
+    #[expect(clippy::unused_self, reason = "reads like the others where it is called")]
     pub fn containers(&self, name: &str) -> Vec<String> {
         let filter = format!("label=workspace.name={name}");
         let listed = docker(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"]);

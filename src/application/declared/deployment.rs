@@ -89,11 +89,10 @@ pub(super) fn volumes(value: Value) -> Result<BTreeMap<String, String>, Problem>
     };
     let mut volumes = BTreeMap::new();
     for (name, path) in pairs {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
-        if name.is_empty() || !name.bytes().all(plain) || name.starts_with(['_', '-']) {
-            return wrong(format!(
-                "has `{name}`, which is no volume's name: a-z, 0-9, `_`, `-`, a letter or digit first"
-            ));
+        // No `-`: Docker's name for it is `workspace-NAME-VOLUME`, and names of workspaces have that.
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if name.is_empty() || !name.bytes().all(plain) || name.starts_with('_') {
+            return wrong(format!("has `{name}`, which is no volume's name: a-z, 0-9, `_`, a letter or digit first"));
         }
         if CACHES.contains(&name.as_str()) {
             return wrong(format!("has `{name}`, which is what the cache of {name} is called; take another name"));
