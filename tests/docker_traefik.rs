@@ -10,7 +10,7 @@ mod monitored;
 #[path = "support/servers.rs"]
 mod servers;
 
-use monitored::{Site, docker, wait_until};
+use monitored::{Site, containers, docker, wait_until};
 
 #[test]
 fn docker_traefik_releases_under_load_without_one_failed_request() {
@@ -21,7 +21,7 @@ fn docker_traefik_releases_under_load_without_one_failed_request() {
     site.start();
     site.live(&name, 1);
     site.answers(&name, "/", "one");
-    let first = site.containers(&name);
+    let first = containers(&name);
     assert_eq!(first, [format!("workspace-{name}")]);
     let id = docker(&["inspect", "--format", "{{.Id}}", &first[0]]);
 
@@ -29,7 +29,7 @@ fn docker_traefik_releases_under_load_without_one_failed_request() {
     site.upload(&name, "two", &[]);
     site.live(&name, 2);
     site.wait(&name, "the end of the watch", |managed| managed.good.as_ref().is_some_and(|good| good.row.number == 2));
-    wait_until("the old release to be removed", || (site.containers(&name).len() == 1).then_some(()));
+    wait_until("the old release to be removed", || (containers(&name).len() == 1).then_some(()));
     let answers = load.unharmed();
     assert_eq!(answers.iter().map(String::as_str).collect::<Vec<_>>(), ["one", "two"]);
     assert_ne!(docker(&["inspect", "--format", "{{.Id}}", &first[0]]), id, "the name has moved on");

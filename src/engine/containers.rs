@@ -282,6 +282,14 @@ impl Engine {
         Ok(created.map_err(EngineError::of("create a container"))?.id)
     }
 
+    /// The user and group that an image's containers run as, where it names them by number.
+    pub async fn image_user(&self, image: &str) -> Result<Option<(u32, u32)>, EngineError> {
+        let found = self.docker.inspect_image(image).await.map_err(EngineError::of("look at an image"))?;
+        let user = found.config.and_then(|config| config.user).unwrap_or_default();
+        let (user, group) = user.split_once(':').unwrap_or((&user, &user));
+        Ok(user.parse().ok().zip(group.parse().ok()))
+    }
+
     /// The id of an image, if it is there.
     pub async fn image_id(&self, image: &str) -> Result<Option<String>, EngineError> {
         match self.docker.inspect_image(image).await.map_err(EngineError::of("look at an image")) {

@@ -31,6 +31,26 @@ impl Engine {
             .map_err(EngineError::of("write a file into a container"))
     }
 
+    /// Gives a folder in a container to a user. What is in it stays as it is.
+    pub async fn own_folder(&self, id: &str, parent: &str, name: &str, owner: (u32, u32)) -> Result<(), EngineError> {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o755);
+        header.set_uid(owner.0.into());
+        header.set_gid(owner.1.into());
+        header.set_size(0);
+        let mut builder = tar::Builder::new(Vec::new());
+        let archive = builder
+            .append_data(&mut header, format!("{name}/"), std::io::empty())
+            .and_then(|()| builder.into_inner())
+            .map_err(|source| EngineError::Io { action: "pack a folder for a container", source })?;
+        let options = UploadToContainerOptionsBuilder::default().path(parent).build();
+        self.docker
+            .upload_to_container(id, Some(options), bollard::body_full(Bytes::from(archive)))
+            .await
+            .map_err(EngineError::of("give a volume to its user"))
+    }
+
     /// Reads a file of a container. Nothing where there is none.
     pub async fn read_file(&self, id: &str, path: &str) -> Result<Option<Vec<u8>>, EngineError> {
         let options = DownloadFromContainerOptionsBuilder::default().path(path).build();

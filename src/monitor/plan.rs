@@ -213,11 +213,13 @@ fn run(situation: &Situation<'_>, target: &Target) -> Planned {
     advance(situation, target)
 }
 
-/// A release that is neither live nor standing by.
+/// A release that is on its way to the traffic: neither live, nor standing by, nor one that had its time.
 fn underway<'a>(situation: &'a Situation<'_>, wanted: Ulid) -> Option<&'a Release> {
     let standing_by = situation.memory.previous.as_ref().map(|previous| previous.row.id);
     situation.releases.iter().find(|release| {
-        release.row != wanted && Some(release.row) != situation.live && Some(release.row) != standing_by
+        // Docker keeps running what was live once. When releases come faster than they are watched, several such stand by.
+        let was_live = release.containers.iter().any(|container| container.kept_running);
+        release.row != wanted && Some(release.row) != situation.live && Some(release.row) != standing_by && !was_live
     })
 }
 

@@ -160,7 +160,10 @@ impl HostRecord {
                 if !ours {
                     return Err(RecordError::TakenOver { hostname: self.host.hostname.clone() });
                 }
-                self.etag = Some(object.etag);
+                // A write of ours that was given up halfway had arrived. What is to be said now has not.
+                let again = Condition::Matches(object.etag);
+                let body = Bytes::from(self.host.to_bytes());
+                self.etag = Some(with.store.put(&self.key, body, again).await?);
             }
             Err(error) => return Err(error.into()),
         }

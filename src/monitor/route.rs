@@ -182,6 +182,8 @@ fn live_in(text: &str, name: &WorkspaceName) -> Option<Ulid> {
 pub enum Answer {
     /// Nobody there.
     NoRouter(String),
+    /// Somebody there, who closed the connection without an answer.
+    Closed(String),
     /// It answered, with this status, for this release where it says so.
     Status(u16, Option<Ulid>),
 }
@@ -196,27 +198,33 @@ impl Answer {
 /// A GET of a path at `host:port`, under a host's name.
 pub async fn ask(address: &str, host: &str, path: &str) -> Answer {
     let question = async {
-        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-        let connection = tokio::spawn(connection);
-        let request = http::Request::get(path)
-            .header(http::header::HOST, host)
-            .header(http::header::USER_AGENT, "workspace-monitor")
-            .header(http::header::CONNECTION, "close")
-            .body(Empty::<bytes::Bytes>::new())
-            .map_err(|error| error.to_string())?;
-        let response = sender.send_request(request).await.map_err(|error| error.to_string());
-        connection.abort();
-        let response = response?;
-        let row = response.headers().get(HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
-        Ok::<_, String>(Answer::Status(response.status().as_u16(), row))
+        let stream = match TcpStream::connect(address).await {
+            Ok(stream) => stream,
+            Err(error) => return Answer::NoRouter(error.to_string()),
+        };
+        converse(stream, host, path).await.unwrap_or_else(Answer::Closed)
     };
     match tokio::time::timeout(ASK_LIMIT, question).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(reason)) => Answer::NoRouter(reason),
+        Ok(answer) => answer,
         Err(_) => Answer::NoRouter(format!("no answer within {} s", ASK_LIMIT.as_secs())),
     }
+}
+
+async fn converse(stream: TcpStream, host: &str, path: &str) -> Result<Answer, String> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get(path)
+        .header(http::header::HOST, host)
+        .header(http::header::USER_AGENT, "workspace-monitor")
+        .header(http::header::CONNECTION, "close")
+        .body(Empty::<bytes::Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    let response = sender.send_request(request).await.map_err(|error| error.to_string());
+    connection.abort();
+    let response = response?;
+    let row = response.headers().get(HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
+    Ok(Answer::Status(response.status().as_u16(), row))
 }
 
 #[cfg(test)]

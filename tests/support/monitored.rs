@@ -23,7 +23,7 @@ use workspace::store::{Condition, Store, StoreError};
 use super::servers::{Server, free_port, s3};
 
 /// For everything that is waited for.
-pub const DEADLINE: Duration = Duration::from_secs(75);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 /// An application that says its version, and whatever else a test wants to know.
 pub const SERVER: &str = r"
 const fs = require('fs');
@@ -36,7 +36,6 @@ const server = require('http').createServer((request, response) => {
         return response.end(JSON.stringify({ own: process.env, environ }));
     }
     if (request.url === '/host') return response.end(require('os').hostname());
-    if (request.url === '/marks') return response.end(read('/marks/marks'));
     if (request.url === '/crash') { response.end('crash'); return setImmediate(() => process.exit(9)) }
     response.end(version);
 });
@@ -307,8 +306,8 @@ impl Site {
     pub fn route_through_traefik(&mut self) {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let image = run(&mut Command::new(root.join("scripts/traefik-image")));
-        let mut compose = Command::new("docker-compose");
-        compose.args(["config", "--format", "json"]).current_dir(root);
+        let mut compose = Command::new("docker");
+        compose.args(["compose", "config", "--format", "json"]).current_dir(root);
         compose.envs([("S3_ENDPOINT", "http://x"), ("S3_ACCESS_KEY", "x"), ("S3_SECRET_KEY", "x")]);
         let file: serde_json::Value = serde_json::from_str(&run(&mut compose)).unwrap();
         let arguments = file["services"]["traefik"]["command"].as_array().unwrap();
@@ -358,14 +357,6 @@ impl Site {
         Load::on(&self.address(name))
     }
 
-    /// Names of a workspace's containers that exist, but for the relay.
-    #[expect(clippy::unused_self, reason = "reads like the others where it is called")]
-    pub fn containers(&self, name: &str) -> Vec<String> {
-        let filter = format!("label=workspace.name={name}");
-        let listed = docker(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"]);
-        listed.lines().filter(|line| !line.ends_with("-Relay")).map(str::to_owned).collect()
-    }
-
     fn clean(&self) {
         for name in &self.names {
             let filter = format!("label=workspace.name={name}");
@@ -389,7 +380,7 @@ impl Drop for Site {
         if std::thread::panicking() {
             eprintln!("--- monitor\n{}", self.log());
             for name in &self.names {
-                for container in self.containers(name) {
+                for container in containers(name) {
                     let output = Command::new("docker").args(["logs", "--tail", "30", &container]).output();
                     eprintln!("--- {container}\n{output:?}");
                 }
@@ -480,6 +471,13 @@ pub fn get(address: &str, host: &str, path: &str) -> Result<String, String> {
         return Ok(chunk.split("\r\n0\r\n").next().unwrap_or_default().trim_end().to_owned());
     }
     Ok(body.to_owned())
+}
+
+/// Names of a workspace's containers that exist, but for the relay.
+pub fn containers(name: &str) -> Vec<String> {
+    let filter = format!("label=workspace.name={name}");
+    let listed = docker(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"]);
+    listed.lines().filter(|line| !line.ends_with("-Relay")).map(str::to_owned).collect()
 }
 
 /// Runs Docker's client, which must succeed.

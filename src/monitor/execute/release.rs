@@ -35,9 +35,11 @@ impl Monitor {
             engine.ensure_volume(&volume, labels::as_map(&volume_labels)).await?;
             volumes.push((volume, cache_dir().to_owned()));
         }
+        let mut persistent = Vec::new();
         for (volume, path) in &target.plan.volumes {
             let volume = labels::persistent_volume(name, volume);
             engine.ensure_volume(&volume, labels::as_map(&volume_labels)).await?;
+            persistent.push(volume.clone());
             volumes.push((volume, path.clone()));
         }
         let mut release_labels = common;
@@ -69,10 +71,34 @@ impl Monitor {
         if engine.image_id(&image).await?.is_none() {
             self.with.compose.pull(&project, &file).await?;
         }
+        self.own_volumes(name, &image, &persistent).await?;
         self.write_grant(name, target).await?;
         self.with.compose.up(&project, &file).await?;
         let tended = self.tended(name);
         lock(&tended.memory).created.insert(row, Timestamp::now());
+        Ok(())
+    }
+
+    /// Gives volumes to the user that the containers run as: Docker makes new ones for root.
+    async fn own_volumes(&self, name: &WorkspaceName, image: &str, volumes: &[String]) -> Result<(), ReconcileError> {
+        const PARENT: &str = "/run/volumes";
+        let engine = &self.with.engine;
+        if volumes.is_empty() {
+            return Ok(());
+        }
+        let Some(owner) = engine.image_user(image).await? else { return Ok(()) };
+        let writer = NewContainer {
+            image: image.to_owned(),
+            labels: labels::common(labels::WRITER, self.bucket, name),
+            volumes: volumes.iter().map(|volume| (volume.clone(), format!("{PARENT}/{volume}"))).collect(),
+            ..NewContainer::default()
+        };
+        let id = engine.create(writer).await?;
+        let owned =
+            futures::future::try_join_all(volumes.iter().map(|volume| engine.own_folder(&id, PARENT, volume, owner)))
+                .await;
+        engine.remove(&id).await?;
+        owned?;
         Ok(())
     }
 

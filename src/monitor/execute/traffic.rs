@@ -91,7 +91,18 @@ impl Monitor {
             let memory = lock(&tended.memory);
             let case = Case { row, number, earlier: memory.managed.failure.as_ref(), now };
             match answer {
-                Answer::NoRouter(reason) => outage(case, "route", format!("the router can't be asked: {reason}")),
+                // The relay gets no connection to it, or none that answers.
+                Answer::Closed(_) if self.options.traefik.is_none() => Failure {
+                    reason: "it answers inside of its container, and nobody gets an answer from outside".to_owned(),
+                    hint: "listen on the address in HOST (0.0.0.0), not on localhost, and on the port in PORT"
+                        .to_owned(),
+                    bad: true,
+                    next_try: None,
+                    ..outage(case, "route", String::new())
+                },
+                Answer::NoRouter(reason) | Answer::Closed(reason) => {
+                    outage(case, "route", format!("the router can't be asked: {reason}"))
+                }
                 Answer::Status(status, _) if answer.is_gateway_error() => Failure {
                     reason: format!("it answers inside of its container, and the router gets {status} from it"),
                     hint: "listen on the address in HOST (0.0.0.0), not on localhost, and on the port in PORT"

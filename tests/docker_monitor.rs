@@ -1,0 +1,299 @@
+//! The monitor on the real Docker Engine, with a port on the loopback for each workspace.
+//!
+//! Needs the images that `scripts/images` builds. Nothing is skipped: without an engine or an image these tests fail.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+#[path = "support/monitored.rs"]
+mod monitored;
+#[path = "support/servers.rs"]
+mod servers;
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+
+use monitored::{PLAIN, SERVER, Site, containers, docker, number_of, wait_until};
+use workspace::format::host::{Failure, HostPhase};
+
+/// Uploads a version that must fail, and gives the report. What was live goes on.
+fn failing(site: &Site, name: &str, number: u64, files: &[(&str, &str)]) -> Failure {
+    site.upload(name, &format!("bad {number}"), files);
+    let managed = site.wait(name, &format!("the failure of version {number}"), |managed| {
+        managed.failure.as_ref().is_some_and(|failure| failure.number == number)
+    });
+    assert_eq!(number_of(&managed), 1, "{managed:#?}");
+    assert_eq!(site.ask(name, "/").unwrap(), "one");
+    managed.failure.unwrap()
+}
+
+#[test]
+fn docker_monitor_bad_releases_leave_the_old_one_serving() {
+    let mut site = Site::new();
+    let name = site.name("bad");
+    site.flags.extend(["--ready-limit", "3", "--soak", "3"].map(str::to_owned));
+    site.flags.drain(2..4);
+    site.upload(&name, "one", &[]);
+    site.start();
+    site.live(&name, 1);
+    site.answers(&name, "/", "one");
+    let load = site.load(&name);
+    let fail = ("fail.js", "console.log('the reason'); process.exit(1)");
+
+    let yaml = format!("{PLAIN}release: node fail.js\n");
+    let failure = failing(&site, &name, 2, &[("workspace.yaml", &yaml), fail]);
+    assert!(failure.bad && failure.step == "release", "{failure:#?}");
+    assert!(failure.tail.iter().any(|line| line.contains("the reason")) && !failure.hint.is_empty(), "{failure:#?}");
+
+    let yaml = PLAIN.replace("[]", "node fail.js");
+    let failure = failing(&site, &name, 3, &[("workspace.yaml", &yaml), fail]);
+    assert!(!failure.bad && failure.step == "install" && failure.tries == 1, "{failure:#?}");
+    assert!(failure.next_try.is_some() && failure.tail.iter().any(|line| line.contains("the reason")), "{failure:#?}");
+
+    let failure = failing(&site, &name, 4, &[("server.js", "setInterval(() => {}, 1000)")]);
+    assert!(failure.bad && failure.step == "ready" && !failure.hint.is_empty(), "{failure:#?}");
+
+    let server = format!("{SERVER}setTimeout(() => {{ console.log('the reason'); process.exit(7) }}, 1500);");
+    let failure = failing(&site, &name, 5, &[("server.js", &server)]);
+    assert!(failure.bad && failure.reason.contains('7'), "{failure:#?}");
+    assert!(failure.tail.iter().any(|line| line.contains("the reason")), "{failure:#?}");
+
+    let server = SERVER.replace("process.env.PORT", "4567");
+    let failure = failing(&site, &name, 6, &[("server.js", &server)]);
+    assert!(failure.bad && failure.step == "ready", "{failure:#?}");
+    assert!(failure.listening.is_some_and(|listening| listening.contains("4567")));
+
+    site.upload(&name, "seven", &[]);
+    let managed = site.live(&name, 7);
+    assert_eq!(managed.bad.iter().map(|bad| bad.number).collect::<Vec<_>>(), [2, 4, 5, 6]);
+    site.answers(&name, "/", "seven");
+    assert_eq!(load.unharmed(), BTreeSet::from(["one".to_owned(), "seven".to_owned()]));
+}
+
+#[test]
+fn docker_monitor_goes_back_without_the_bucket() {
+    let mut site = Site::with_own_server();
+    let name = site.name("back");
+    site.flags.extend(["--watch", "60"].map(str::to_owned));
+    site.flags.drain(6..8);
+    site.upload(&name, "one", &[]);
+    site.start();
+    site.live(&name, 1);
+    site.upload(&name, "two", &[]);
+    site.wait(&name, "the watch", |managed| number_of(managed) == 2 && managed.phase == HostPhase::Watch);
+    site.answers(&name, "/", "two");
+    let (address, host) = site.address(&name);
+    site.stop_server();
+    assert_eq!(monitored::get(&address, &host, "/crash").unwrap(), "crash");
+    wait_until("the old version", || monitored::get(&address, &host, "/").ok().filter(|answer| answer == "one"));
+    site.start_server();
+    let managed = site.wait(&name, "the report", |managed| number_of(managed) == 1 && managed.failure.is_some());
+    let failure = managed.failure.unwrap();
+    assert!(failure.bad && failure.step == "watch" && failure.number == 2, "{failure:#?}");
+    site.upload(&name, "three", &[]);
+    site.live(&name, 3);
+}
+
+#[test]
+fn docker_monitor_killed_in_every_phase_comes_back() {
+    let mut site = Site::new();
+    let name = site.name("killed");
+    let release = format!("{PLAIN}release: node release.js\n");
+    let files = [("workspace.yaml", release.as_str()), ("release.js", "setTimeout(() => {}, 300)")];
+    site.upload(&name, "1", &files);
+    site.start();
+    site.live(&name, 1);
+    // A second one is refused while the first is at work.
+    let second = site.monitor_command().output().unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!second.status.success() && said.contains("another monitor holds the Docker Engine"), "{second:?}");
+
+    let load = site.load(&name);
+    let marks = [
+        r#""phase":"fetch""#,
+        r#""step":"create"#,
+        r#""phase":"release""#,
+        r#""step":"proceed"#,
+        r#""phase":"start""#,
+        r#""phase":"soak""#,
+        r#""step":"route"#,
+        r#""step":"promote"#,
+        r#""phase":"drain""#,
+        r#""step":"stop"#,
+        r#""phase":"watch""#,
+        r#""step":"remove"#,
+    ];
+    for (number, mark) in (2..).zip(marks) {
+        let before = site.log().len();
+        site.upload(&name, &number.to_string(), &files);
+        site.wait_log(before, mark);
+        site.kill();
+        site.start();
+        site.live(&name, number);
+        site.answers(&name, "/", &number.to_string());
+    }
+    wait_until("the old releases to be removed", || (containers(&name).len() == 1).then_some(()));
+    load.unharmed();
+    assert!(site.terminate().success());
+    assert!(site.host().unwrap().ended);
+}
+
+#[test]
+fn docker_monitor_does_what_refs_say_and_mends_what_hands_did() {
+    let mut site = Site::new();
+    let (one, other) = (site.name("one"), site.name("other"));
+    site.upload(&one, "one", &[]);
+    site.upload(&other, "other", &[]);
+    site.start();
+    site.live(&one, 1);
+    site.live(&other, 1);
+    site.answers(&other, "/", "other");
+    let container = format!("workspace-{one}");
+
+    site.change(&one, |reference| reference.route = Some(other.parse().unwrap()));
+    site.answers(&one, "/", "other");
+    site.change(&one, |reference| reference.route = None);
+    site.answers(&one, "/", "one");
+
+    docker(&["stop", "--time", "1", &container]);
+    site.answers(&one, "/", "one");
+    docker(&["rename", &container, "test-renamed"]);
+    wait_until("its name", || (containers(&one) == [container.clone()]).then_some(()));
+    docker(&["rm", "--force", &container]);
+    site.answers(&one, "/", "one");
+    docker(&["rm", "--force", &format!("{container}-Relay")]);
+    site.answers(&one, "/", "one");
+
+    site.change(&one, |reference| reference.stopped = true);
+    site.wait(&one, "the stop", |managed| managed.phase == HostPhase::Stopped && managed.live.is_none());
+    wait_until("the end of its containers", || containers(&one).is_empty().then_some(()));
+    site.change(&one, |reference| reference.stopped = false);
+    site.live(&one, 1);
+    site.answers(&one, "/", "one");
+
+    site.with_store(async |store| workspace::publish::remove(store, &one.parse().unwrap(), true).await.unwrap());
+    wait_until("it to be forgotten", || site.managed(&one).is_none().then_some(()));
+    assert!(containers(&one).is_empty());
+    site.answers(&other, "/", "other");
+}
+
+#[test]
+fn docker_monitor_a_bucket_that_is_away_or_another_one_stops_nothing() {
+    let mut site = Site::with_own_server();
+    let (name, strange) = (site.name("bucket"), site.name("strange"));
+    // A bucket in the same place that is another one.
+    site.upload(&name, "wrong", &[]);
+    site.upload(&strange, "wrong", &[]);
+    site.stop_server();
+    let wrong = site.path("wrong");
+    std::fs::rename(site.path("data"), &wrong).unwrap();
+    std::fs::remove_dir_all(site.path("cache")).unwrap();
+    site.start_server();
+    site.upload(&name, "one", &[]);
+    site.start();
+    let managed = site.live(&name, 1);
+    let (address, host) = site.address(&name);
+    let answer = || monitored::get(&address, &host, "/").unwrap();
+    assert_eq!(number_of(&managed), 1);
+
+    // A store that is away, then one with nothing in it.
+    let (data, kept) = (site.path("data"), site.path("kept"));
+    let before = site.log().len();
+    site.stop_server();
+    site.wait_log(before, "what runs goes on running");
+    assert_eq!(answer(), "one");
+    std::fs::rename(&data, &kept).unwrap();
+    site.start_server();
+    site.with_store(async |store| store.create_bucket().await.unwrap());
+    site.wait_log(before, "is not the bucket that this monitor began with");
+    assert_eq!(answer(), "one");
+    site.stop_server();
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(&kept, &data).unwrap();
+    site.start_server();
+    site.upload(&name, "two", &[]);
+    site.live(&name, 2);
+    assert_eq!(answer(), "two");
+
+    // Another bucket, with a workspace of the same name and one that nobody knows.
+    site.stop_server();
+    std::fs::rename(&data, &kept).unwrap();
+    let before = site.log().len();
+    std::fs::rename(&wrong, &data).unwrap();
+    site.start_server();
+    site.wait_log(before, "is not the bucket that this monitor began with");
+    assert_eq!(answer(), "two");
+    site.stop_server();
+    assert_eq!(containers(&strange), [] as [String; 0]);
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(&kept, &data).unwrap();
+    site.start_server();
+    site.upload(&name, "three", &[]);
+    site.live(&name, 3);
+    assert_eq!(answer(), "three");
+    assert_eq!(containers(&strange), [] as [String; 0]);
+}
+
+/// Takes lines that applications send it, as paths of requests.
+fn notebook(gateway: IpAddr) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind((gateway, 0)).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let written = Arc::clone(&lines);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut bytes = [0; 4096];
+            let length = stream.read(&mut bytes).unwrap_or(0);
+            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            if let Some(path) = text.split(' ').nth(1) {
+                written.lock().unwrap().push(path.trim_start_matches('/').to_owned());
+            }
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    (address, lines)
+}
+
+#[test]
+fn docker_monitor_two_workspaces_workers_and_replicas() {
+    let mut site = Site::new();
+    let (crew, keeper) = (site.name("crew"), site.name("keeper"));
+    let (address, lines) = notebook(workspace::embedded::server::docker_gateway().unwrap());
+    let worker = format!(
+        "const version = require('fs').readFileSync('version', 'utf8').trim();
+        const say = (word) => fetch(`http://{address}/${{word}}-${{version}}`);
+        say('start').then(() => setInterval(() => say('tick').catch(() => {{}}), 50));
+        process.on('SIGTERM', () => say('stop').then(() => process.exit(0)));"
+    );
+    let procfile = "web: node server.js\nworker: node worker.js\n";
+    let yaml = format!("{PLAIN}replicas: 2\n");
+    let files = [("Procfile", procfile), ("worker.js", worker.as_str()), ("workspace.yaml", yaml.as_str())];
+    // Two at once.
+    site.upload(&crew, "one", &files);
+    site.upload(&keeper, "one", &[]);
+    site.start();
+    site.live(&crew, 1);
+    site.live(&keeper, 1);
+    site.answers(&keeper, "/", "one");
+    let said = |word: &str| lines.lock().unwrap().iter().any(|line| line == word);
+    wait_until("the worker", || said("tick-one").then_some(()));
+    let mut hosts = BTreeSet::new();
+    wait_until("both replicas", || {
+        hosts.extend(site.ask(&crew, "/host"));
+        (hosts.len() == 2).then_some(())
+    });
+
+    site.upload(&crew, "two", &files);
+    site.upload(&keeper, "two", &[]);
+    site.live(&crew, 2);
+    site.live(&keeper, 2);
+    site.answers(&keeper, "/", "two");
+    wait_until("the new worker", || said("tick-two").then_some(()));
+    let lines = lines.lock().unwrap().clone();
+    let place = |word: &str| lines.iter().position(|line| line == word).unwrap();
+    assert!(place("stop-one") < place("start-two"), "{lines:?}");
+    assert!(!lines[place("start-two")..].contains(&"tick-one".to_owned()), "{lines:?}");
+    wait_until("the old release to be removed", || (containers(&crew).len() == 3).then_some(()));
+}
