@@ -51,6 +51,7 @@ use metrics::Metrics;
 use record::HostRecord;
 use situation::{ReleaseCommand, Target};
 
+pub use http::Endpoint;
 pub use record::RecordError;
 pub use route::Traefik;
 pub use situation::Limits;
@@ -75,8 +76,6 @@ pub struct Options {
     pub install_limit: u64,
     /// How long a grant lasts.
     pub grant_lifetime: Duration,
-    /// Where `/healthz` and `/metrics` are; `None`: nowhere.
-    pub listen: Option<SocketAddr>,
     /// Traefik; `None`: a port on the host's loopback for each workspace.
     pub traefik: Option<Traefik>,
     /// A PEM file of certificate authorities for the containers.
@@ -141,10 +140,15 @@ pub enum MonitorError {
 }
 
 impl MonitorError {
+    /// Whether nothing is wrong but that nothing was ever uploaded.
+    pub fn is_first_upload_awaited(&self) -> bool {
+        matches!(self, Self::EmptyBucket { .. } | Self::Bucket(BucketError::Store(StoreError::NoBucket { .. })))
+    }
+
     /// Whether waiting may help: a store that is away, or a bucket to which nothing was uploaded yet.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::EmptyBucket { .. } | Self::Bucket(BucketError::Store(StoreError::NoBucket { .. })) => true,
+            error if error.is_first_upload_awaited() => true,
             Self::Store(error) | Self::Bucket(BucketError::Store(error)) | Self::Record(RecordError::Store(error)) => {
                 error.is_retryable()
             }
@@ -398,19 +402,7 @@ impl Monitor {
 
     /// Works until it is told to stop.
     pub async fn run(self: &Arc<Self>) -> Result<(), MonitorError> {
-        let serving = match self.options.listen {
-            None => None,
-            Some(address) => {
-                let listener = http::bind(address).await;
-                let listener = listener.map_err(|source| MonitorError::Listen { address, source })?;
-                Some(tokio::spawn(http::serve(listener, Arc::clone(self) as Arc<dyn http::Reports>)))
-            }
-        };
-        let outcome = self.work(false).await;
-        if let Some(serving) = serving {
-            serving.abort();
-        }
-        outcome
+        self.work(false).await
     }
 
     /// Works until everything is as the bucket says, or has failed.

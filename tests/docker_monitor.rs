@@ -18,6 +18,9 @@ use std::sync::{Arc, Mutex};
 use monitored::{PLAIN, SERVER, Site, containers, docker, number_of, wait_until};
 use workspace::format::host::{Failure, HostPhase};
 
+/// Doesn't end when it is asked to.
+const DEAF: &str = "process.on('SIGTERM', () => {});";
+
 /// Uploads a version that must fail, and gives the report. What was live goes on.
 fn failing(site: &Site, name: &str, number: u64, files: &[(&str, &str)]) -> Failure {
     site.upload(name, &format!("bad {number}"), files);
@@ -65,11 +68,78 @@ fn docker_monitor_bad_releases_leave_the_old_one_serving() {
     assert!(failure.bad && failure.step == "ready", "{failure:#?}");
     assert!(failure.listening.is_some_and(|listening| listening.contains("4567")));
 
-    site.upload(&name, "seven", &[]);
-    let managed = site.live(&name, 7);
-    assert_eq!(managed.bad.iter().map(|bad| bad.number).collect::<Vec<_>>(), [2, 4, 5, 6]);
-    site.answers(&name, "/", "seven");
-    assert_eq!(load.unharmed(), BTreeSet::from(["one".to_owned(), "seven".to_owned()]));
+    // Deaf to SIGTERM, and never ready.
+    let failure = failing(&site, &name, 7, &[("server.js", &format!("{DEAF}setInterval(() => {{}}, 1000)"))]);
+    assert!(failure.bad && failure.step == "ready", "{failure:#?}");
+
+    // Deaf to SIGTERM, and live.
+    site.upload(&name, "eight", &[("server.js", &SERVER.replace("process.on('SIGTERM'", "process.on('SIGUSR2'"))]);
+    let managed = site.live(&name, 8);
+    assert_eq!(managed.bad.iter().map(|bad| bad.number).collect::<Vec<_>>(), [2, 4, 5, 6, 7]);
+    site.answers(&name, "/", "eight");
+    site.upload(&name, "nine", &[]);
+    site.live(&name, 9);
+    wait_until("the deaf release to be removed", || (containers(&name).len() == 1).then_some(()));
+    let words = ["one", "eight", "nine"].map(str::to_owned);
+    assert_eq!(load.unharmed(), BTreeSet::from(words));
+}
+
+#[test]
+fn docker_monitor_tries_again_when_asked_to() {
+    let mut site = Site::new();
+    let name = site.name("again");
+    site.flags.extend(["--ready-limit", "3"].map(str::to_owned));
+    site.upload(&name, "one", &[]);
+    site.start();
+    site.live(&name, 1);
+    // What it needs is on a volume, where the first try doesn't find it.
+    let yaml = format!("{PLAIN}volumes:\n  db: /data\n");
+    let server = "if (!fs.existsSync('/data/there')) { fs.writeFileSync('/data/there', ''); process.exit(3) }";
+    let server = SERVER.replace("const version", &format!("{server}\nconst version"));
+    site.upload(&name, "two", &[("workspace.yaml", &yaml), ("server.js", &server)]);
+    let failed = site.wait(&name, "the failure", |managed| managed.failure.as_ref().is_some_and(|failure| failure.bad));
+    assert_eq!(number_of(&failed), 1, "{failed:#?}");
+    site.answers(&name, "/", "one");
+    site.command(&["retry", &name]);
+    let managed = site.live(&name, 2);
+    assert!(managed.failure.is_none(), "{managed:#?}");
+    site.answers(&name, "/", "two");
+}
+
+#[test]
+fn docker_monitor_volumes_persist_and_have_one_user_at_a_time() {
+    let mut site = Site::new();
+    let name = site.name("volume");
+    site.flags.extend(["--ready-limit", "3"].map(str::to_owned));
+    let yaml = format!("{PLAIN}volumes:\n  db: /data\n");
+    // Fails where somebody else has the volume.
+    let server = format!(
+        "const lock = require('fs');
+        try {{ lock.writeFileSync('/data/lock', '', {{ flag: 'wx' }}) }} catch (error) {{
+            lock.appendFileSync('/data/log', 'taken '); process.exit(5)
+        }}
+        process.on('SIGTERM', () => lock.rmSync('/data/lock'));
+        {}",
+        SERVER
+            .replace("response.end(version)", "response.end(fs.readFileSync('/data/log', 'utf8'))")
+            .replace("const server", "fs.appendFileSync('/data/log', `${version} `);\nconst server")
+    );
+    let files = [("workspace.yaml", yaml.as_str()), ("server.js", server.as_str())];
+    site.upload(&name, "one", &files);
+    site.start();
+    site.live(&name, 1);
+    site.answers(&name, "/", "one ");
+    site.upload(&name, "two", &files);
+    site.live(&name, 2);
+    site.answers(&name, "/", "one two ");
+    // One that fails gives the volume back to the release before it.
+    let broken = format!("require('fs').appendFileSync('/data/log', 'broken '); process.exit(4);{SERVER}");
+    site.upload(&name, "three", &[("workspace.yaml", &yaml), ("server.js", &broken)]);
+    let managed = site.wait(&name, "the failure", |managed| {
+        managed.failure.as_ref().is_some_and(|failure| failure.number == 3 && failure.bad)
+    });
+    assert_eq!(number_of(&managed), 2, "{managed:#?}");
+    site.answers(&name, "/", "one two broken two ");
 }
 
 #[test]
@@ -96,10 +166,26 @@ fn docker_monitor_goes_back_without_the_bucket() {
     site.live(&name, 3);
 }
 
-#[test]
-fn docker_monitor_killed_in_every_phase_comes_back() {
+/// What the monitor says in each phase and at each step of a release.
+const MARKS: [&str; 12] = [
+    r#""phase":"fetch""#,
+    r#""step":"create"#,
+    r#""phase":"release""#,
+    r#""step":"proceed"#,
+    r#""phase":"start""#,
+    r#""phase":"soak""#,
+    r#""step":"route"#,
+    r#""step":"promote"#,
+    r#""phase":"drain""#,
+    r#""step":"stop"#,
+    r#""phase":"watch""#,
+    r#""step":"remove"#,
+];
+
+/// Ends the monitor in every phase of a release and lets another one go on.
+fn interrupted(kind: &str, end: impl Fn(&mut Site)) {
     let mut site = Site::new();
-    let name = site.name("killed");
+    let name = site.name(kind);
     let release = format!("{PLAIN}release: node release.js\n");
     let files = [("workspace.yaml", release.as_str()), ("release.js", "setTimeout(() => {}, 300)")];
     site.upload(&name, "1", &files);
@@ -111,25 +197,11 @@ fn docker_monitor_killed_in_every_phase_comes_back() {
     assert!(!second.status.success() && said.contains("another monitor holds the Docker Engine"), "{second:?}");
 
     let load = site.load(&name);
-    let marks = [
-        r#""phase":"fetch""#,
-        r#""step":"create"#,
-        r#""phase":"release""#,
-        r#""step":"proceed"#,
-        r#""phase":"start""#,
-        r#""phase":"soak""#,
-        r#""step":"route"#,
-        r#""step":"promote"#,
-        r#""phase":"drain""#,
-        r#""step":"stop"#,
-        r#""phase":"watch""#,
-        r#""step":"remove"#,
-    ];
-    for (number, mark) in (2..).zip(marks) {
+    for (number, mark) in (2..).zip(MARKS) {
         let before = site.log().len();
         site.upload(&name, &number.to_string(), &files);
         site.wait_log(before, mark);
-        site.kill();
+        end(&mut site);
         site.start();
         site.live(&name, number);
         site.answers(&name, "/", &number.to_string());
@@ -138,6 +210,36 @@ fn docker_monitor_killed_in_every_phase_comes_back() {
     load.unharmed();
     assert!(site.terminate().success());
     assert!(site.host().unwrap().ended);
+}
+
+#[test]
+fn docker_monitor_killed_in_every_phase_comes_back() {
+    interrupted("killed", Site::kill);
+}
+
+#[test]
+fn slow_docker_monitor_asked_to_end_in_every_phase_ends_cleanly() {
+    interrupted("ended", |site| assert!(site.terminate().success()));
+}
+
+#[test]
+fn slow_docker_monitor_grants_are_renewed_at_half_life() {
+    let mut site = Site::new();
+    let name = site.name("grant");
+    site.flags.extend(["--grant-lifetime", "60"].map(str::to_owned));
+    site.upload(&name, "one", &[]);
+    site.start();
+    site.live(&name, 1);
+    let expiry = || {
+        let grant = docker(&["exec", &format!("workspace-{name}"), "cat", "/run/workspace/grant.json"]);
+        let grant: serde_json::Value = serde_json::from_str(&grant).unwrap();
+        grant["expires"].as_str().unwrap().to_owned()
+    };
+    let first = expiry();
+    wait_until("a new grant", || (expiry() > first).then_some(()));
+    // Made anew, with nothing of its tree left, it fetches by the new one.
+    docker(&["rm", "--force", "--volumes", &format!("workspace-{name}")]);
+    site.answers(&name, "/", "one");
 }
 
 #[test]
@@ -152,9 +254,9 @@ fn docker_monitor_does_what_refs_say_and_mends_what_hands_did() {
     site.answers(&other, "/", "other");
     let container = format!("workspace-{one}");
 
-    site.change(&one, |reference| reference.route = Some(other.parse().unwrap()));
+    site.command(&["route", &one, "--to", &other]);
     site.answers(&one, "/", "other");
-    site.change(&one, |reference| reference.route = None);
+    site.command(&["route", &one, "--back"]);
     site.answers(&one, "/", "one");
 
     docker(&["stop", "--time", "1", &container]);
@@ -166,14 +268,14 @@ fn docker_monitor_does_what_refs_say_and_mends_what_hands_did() {
     docker(&["rm", "--force", &format!("{container}-Relay")]);
     site.answers(&one, "/", "one");
 
-    site.change(&one, |reference| reference.stopped = true);
+    site.command(&["stop", &one]);
     site.wait(&one, "the stop", |managed| managed.phase == HostPhase::Stopped && managed.live.is_none());
     wait_until("the end of its containers", || containers(&one).is_empty().then_some(()));
-    site.change(&one, |reference| reference.stopped = false);
+    site.command(&["start", &one]);
     site.live(&one, 1);
     site.answers(&one, "/", "one");
 
-    site.with_store(async |store| workspace::publish::remove(store, &one.parse().unwrap(), true).await.unwrap());
+    site.command(&["delete", &one, "--yes"]);
     wait_until("it to be forgotten", || site.managed(&one).is_none().then_some(()));
     assert!(containers(&one).is_empty());
     site.answers(&other, "/", "other");

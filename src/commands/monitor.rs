@@ -19,7 +19,7 @@ use crate::engine::{Compose, Engine};
 use crate::environment::{WORKSPACE_DOMAIN, WORKSPACE_TRAEFIK_ROUTES, WORKSPACE_TRAEFIK_URL};
 use crate::failure::Exit;
 use crate::format::host::{HostPhase, Managed};
-use crate::monitor::{DryRun, Limits, Monitor, MonitorError, Options, Surroundings, Traefik};
+use crate::monitor::{DryRun, Endpoint, Limits, Monitor, MonitorError, Options, Surroundings, Traefik};
 use crate::names::Pattern;
 use crate::output::LogFormat;
 use crate::settings::{Backend, Purpose, Settings};
@@ -119,6 +119,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     };
     let in_container = std::path::Path::new("/.dockerenv").exists();
     let default_address = SocketAddr::from(if in_container { LISTEN_IN_CONTAINER } else { LISTEN });
+    let patient = !args.once && !args.dry_run;
+    let asked = if patient { Some(Endpoint::listen(args.listen.unwrap_or(default_address)).await?) } else { None };
     let options = Options {
         only: args.only,
         interval: Duration::from_secs(args.interval),
@@ -132,7 +134,6 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         },
         install_limit: args.install_limit,
         grant_lifetime: Duration::from_secs(args.grant_lifetime),
-        listen: (!args.once && !args.dry_run).then(|| args.listen.unwrap_or(default_address)),
         traefik: traefik(context),
         ca_bundle,
     };
@@ -151,8 +152,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     );
     let cache = Cache::at(settings.cache_directory.clone());
     let with = Surroundings { store, presigner, cache, engine, compose };
-    let patient = !args.once && !args.dry_run;
-    let Some(monitor) = begin(options, with, &stop, args.dry_run, patient).await? else {
+    let Some(monitor) = begin(options, with, &stop, args.dry_run, asked.as_ref()).await? else {
         tracing::info!("stopped");
         return Ok(Exit::Success.into());
     };
@@ -183,26 +183,33 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     Ok(exit.into())
 }
 
-/// Takes hold of the Engine; where that is wanted, waits for a store that is away and for the first upload. `None`: told to
-/// stop meanwhile.
+/// Takes hold of the Engine; with an endpoint, waits for a store that is away and for the first upload. `None`: told to stop
+/// meanwhile.
 async fn begin(
     options: Options,
     with: Surroundings,
     stop: &CancellationToken,
     look_only: bool,
-    patient: bool,
+    endpoint: Option<&Endpoint>,
 ) -> Result<Option<Arc<Monitor>>, MonitorError> {
     let mut told = String::new();
     loop {
-        match Monitor::begin(options.clone(), with.clone(), stop.clone(), look_only).await {
-            Err(error) if patient && error.may_pass() => {
+        match (Monitor::begin(options.clone(), with.clone(), stop.clone(), look_only).await, endpoint) {
+            (Err(error), Some(endpoint)) if error.may_pass() => {
+                endpoint.waits(&error);
                 let text = error.to_string();
                 if told != text {
                     tracing::warn!("waiting: {text}");
                     told = text;
                 }
             }
-            other => return other.map(Some),
+            (Ok(monitor), endpoint) => {
+                if let Some(endpoint) = endpoint {
+                    endpoint.answers_for(&monitor);
+                }
+                return Ok(Some(monitor));
+            }
+            (Err(error), _) => return Err(error),
         }
         tokio::select! {
             () = tokio::time::sleep(options.interval.max(PAUSE)) => {}

@@ -1,9 +1,10 @@
-//! `GET /healthz` and `GET /metrics`.
+//! `GET /healthz` and `GET /metrics`, from the first moment: a monitor that waits for its store or for the first upload is
+//! asked how it is, too.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -13,6 +14,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use super::{Monitor, MonitorError, UNHEALTHY_AFTER, lock};
 
 /// Connections served at once.
 const MAX_CONNECTIONS: usize = 32;
@@ -29,13 +33,85 @@ pub trait Reports: Send + Sync + 'static {
     fn metrics(&self) -> String;
 }
 
-/// Listens, before anything else begins, so that a port that is taken is noticed at once.
-pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
+/// The port, served until this is dropped.
+#[derive(Debug)]
+pub struct Endpoint {
+    front: Arc<Front>,
+    serving: JoinHandle<()>,
+}
+
+impl Endpoint {
+    /// Listens, before anything else begins, so that a port that is taken is noticed at once.
+    pub async fn listen(address: SocketAddr) -> Result<Self, MonitorError> {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|source| MonitorError::Listen { address, source })?;
+        let front = Arc::new(Front(Mutex::new(Standing::Waiting { since: Instant::now(), why: None })));
+        let serving = tokio::spawn(serve(listener, Arc::clone(&front) as Arc<dyn Reports>));
+        Ok(Self { front, serving })
+    }
+
+    /// Says why nothing has begun yet.
+    pub fn waits(&self, error: &MonitorError) {
+        let mut standing = lock(&self.front.0);
+        if let Standing::Waiting { why, .. } = &mut *standing {
+            *why = Some(Wait { reason: error.to_string(), calm: error.is_first_upload_awaited() });
+        }
+    }
+
+    /// Lets a monitor answer from now on.
+    pub fn answers_for(&self, monitor: &Arc<Monitor>) {
+        *lock(&self.front.0) = Standing::Working(Arc::clone(monitor) as Arc<dyn Reports>);
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// Who answers now.
+struct Front(Mutex<Standing>);
+
+enum Standing {
+    Waiting { since: Instant, why: Option<Wait> },
+    Working(Arc<dyn Reports>),
+}
+
+struct Wait {
+    reason: String,
+    /// Nothing is wrong: there is nothing to run yet.
+    calm: bool,
+}
+
+impl std::fmt::Debug for Front {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Front")
+    }
+}
+
+impl Reports for Front {
+    fn health(&self) -> (bool, String) {
+        match &*lock(&self.0) {
+            Standing::Working(reports) => reports.health(),
+            Standing::Waiting { why: None, .. } => (true, "ok: starting".to_owned()),
+            Standing::Waiting { since, why: Some(wait) } => {
+                (wait.calm || since.elapsed() < UNHEALTHY_AFTER, format!("waiting: {}", wait.reason))
+            }
+        }
+    }
+
+    fn metrics(&self) -> String {
+        match &*lock(&self.0) {
+            Standing::Working(reports) => reports.metrics(),
+            // An empty exposition, in the format's own words.
+            Standing::Waiting { .. } => "# EOF\n".to_owned(),
+        }
+    }
 }
 
 /// Serves until it is dropped.
-pub async fn serve(listener: TcpListener, reports: Arc<dyn Reports>) {
+async fn serve(listener: TcpListener, reports: Arc<dyn Reports>) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };

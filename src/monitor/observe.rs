@@ -264,12 +264,13 @@ impl Monitor {
         let release_command =
             target.and_then(|row| memory.release_command.get(&row).cloned()).unwrap_or(ReleaseCommand::Unknown);
         let live_since = memory.managed.live.as_ref().filter(|live| Some(live.row.id) == observed.live);
-        let stale: Vec<Ulid> = observed
+        // After a restart nobody knows how old a grant is: it is renewed at once.
+        let renewals = observed
             .releases
             .iter()
             .map(|release| release.row)
-            .filter(|row| memory.renew.get(row).is_none_or(|renew| *renew <= now))
             .filter(|row| memory.known.contains_key(row))
+            .map(|row| (row, memory.renew.get(&row).copied().unwrap_or(now)))
             .collect();
         let situation = Situation {
             name,
@@ -287,7 +288,7 @@ impl Monitor {
             replaced: memory.replaced,
             release_command: &release_command,
             created: &memory.created,
-            stale_grants: &stale,
+            renewals: &renewals,
             now,
             limits: self.options.limits,
         };

@@ -158,9 +158,14 @@ pub fn plan(situation: &Situation<'_>) -> Planned {
         Desired::Stopped => remove_all(situation, HostPhase::Stopped, "the workspace was stopped"),
         Desired::Run(target) => run(situation, target),
     };
-    for row in situation.stale_grants {
+    for (row, renewal) in situation.renewals {
         let removed = planned.steps.iter().any(|(step, _)| *step == Step::Remove(*row));
-        if !removed && situation.release(*row).is_some() {
+        if removed || situation.release(*row).is_none() {
+            continue;
+        }
+        if *renewal > situation.now {
+            planned = planned.until(*renewal);
+        } else {
             planned.steps.push((Step::Renew(*row), "its grant is past its half-life".to_owned()));
         }
     }

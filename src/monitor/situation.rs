@@ -276,8 +276,8 @@ pub struct Situation<'a> {
     pub release_command: &'a ReleaseCommand,
     /// When each running release was created, by row.
     pub created: &'a BTreeMap<Ulid, Timestamp>,
-    /// Releases whose grants are past their half-life.
-    pub stale_grants: &'a [Ulid],
+    /// When grants are to be renewed, by release.
+    pub renewals: &'a BTreeMap<Ulid, Timestamp>,
     /// The time.
     pub now: Timestamp,
     /// Limits.

@@ -203,8 +203,12 @@ impl Site {
         for (path, text) in files {
             fs::write(tree.join(path), text).unwrap();
         }
-        let output = self.workspace().args(["upload", name, "--yes"]).arg(&tree).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
+        self.command(&["upload", name, "--yes", "tree"]);
+    }
+
+    /// Runs a command of the program, which must succeed.
+    pub fn command(&self, arguments: &[&str]) -> String {
+        run(self.workspace().args(arguments))
     }
 
     // The monitor.

@@ -65,7 +65,7 @@ struct Scene {
     replaced: u8,
     release_command: ReleaseCommand,
     created: BTreeMap<Ulid, Timestamp>,
-    stale: Vec<Ulid>,
+    renewals: BTreeMap<Ulid, Timestamp>,
     now: i64,
 }
 
@@ -87,7 +87,7 @@ impl Scene {
             replaced: 0,
             release_command: ReleaseCommand::Unknown,
             created: BTreeMap::new(),
-            stale: Vec::new(),
+            renewals: BTreeMap::new(),
             now: 1000,
         }
     }
@@ -158,7 +158,7 @@ impl Scene {
             replaced: self.replaced,
             release_command: &self.release_command,
             created: &self.created,
-            stale_grants: &self.stale,
+            renewals: &self.renewals,
             now: at(self.now),
             limits,
         };
@@ -517,7 +517,12 @@ fn stopped_deleted_and_unknown() {
 #[test]
 fn grants_are_renewed_in_time() {
     let mut scene = Scene::wants(1).ready(1).live(1);
-    scene.stale = vec![id(1), id(7)];
+    scene.renewals = [id(1), id(7)].map(|row| (row, at(2000))).into();
+    insta::assert_snapshot!(scene.text(), @"
+    live: version 1 is live
+    again in 1000 s
+    ");
+    scene.now = 2000;
     insta::assert_snapshot!(scene.text(), @"
     live: version 1 is live
     - renew @1: its grant is past its half-life
