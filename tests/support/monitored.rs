@@ -3,13 +3,14 @@
 #![allow(dead_code, reason = "no test file uses everything")]
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -173,7 +174,7 @@ impl Site {
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
-            .envs(std::env::var_os("DOCKER_HOST").map(|host| ("DOCKER_HOST", host)))
+            .envs(engine().map(|host| ("DOCKER_HOST", host)))
             // Docker finds its plugins by it.
             .env("DOCKER_CONFIG", Path::new(&std::env::var_os("HOME").unwrap()).join(".docker"))
             .env("HOME", home)
@@ -310,19 +311,19 @@ impl Site {
     pub fn route_through_traefik(&mut self) {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let image = run(&mut Command::new(root.join("scripts/traefik-image")));
-        let mut compose = Command::new("docker");
+        let mut compose = docker_command();
         compose.args(["compose", "config", "--format", "json"]).current_dir(root);
         compose.envs([("S3_ENDPOINT", "http://x"), ("S3_ACCESS_KEY", "x"), ("S3_SECRET_KEY", "x")]);
         let file: serde_json::Value = serde_json::from_str(&run(&mut compose)).unwrap();
         let arguments = file["services"]["traefik"]["command"].as_array().unwrap();
-        if !Command::new("docker").args(["network", "inspect", "workspaces"]).output().unwrap().status.success() {
+        if !docker_command().args(["network", "inspect", "workspaces"]).output().unwrap().status.success() {
             docker(&["network", "create", "--attachable", "workspaces"]);
         }
         let routes = self.path("routes");
         fs::create_dir(&routes).unwrap();
         let container = format!("test-traefik-{}", std::process::id());
         let [web, internal] = [free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
-        let mut command = Command::new("docker");
+        let mut command = docker_command();
         command.args(["run", "--detach", "--name", &container, "--network", "workspaces"]);
         command.args(["--publish", &format!("{web}:80"), "--publish", &format!("{internal}:8082")]);
         command.args(["--volume", &format!("{}:/routes:ro", routes.display()), "--tmpfs", "/certificates"]);
@@ -364,12 +365,12 @@ impl Site {
     fn clean(&self) {
         for name in &self.names {
             let filter = format!("label=workspace.name={name}");
-            let listed = docker(&["ps", "--all", "--quiet", "--filter", &filter]);
+            let listed = listed(&["ps", "--all", "--quiet", "--filter", &filter]);
             for id in listed.lines().chain([format!("workspace-{name}").as_str()]) {
-                let _ = Command::new("docker").args(["rm", "--force", "--volumes", id]).output();
+                let _ = docker_command().args(["rm", "--force", "--volumes", id]).output();
             }
-            for id in docker(&["volume", "ls", "--quiet", "--filter", &filter]).lines() {
-                let _ = Command::new("docker").args(["volume", "rm", id]).output();
+            for id in self::listed(&["volume", "ls", "--quiet", "--filter", &filter]).lines() {
+                let _ = docker_command().args(["volume", "rm", id]).output();
             }
         }
     }
@@ -385,14 +386,14 @@ impl Drop for Site {
             eprintln!("--- monitor\n{}", self.log());
             for name in &self.names {
                 for container in containers(name) {
-                    let output = Command::new("docker").args(["logs", "--tail", "30", &container]).output();
+                    let output = docker_command().args(["logs", "--tail", "30", &container]).output();
                     eprintln!("--- {container}\n{output:?}");
                 }
             }
         }
         self.clean();
         if let Some(router) = &self.router {
-            let _ = Command::new("docker").args(["rm", "--force", &router.container]).output();
+            let _ = docker_command().args(["rm", "--force", &router.container]).output();
         }
         if let Kept::Own { child: Some(child), .. } = &mut self.kept {
             end(child);
@@ -480,13 +481,37 @@ pub fn get(address: &str, host: &str, path: &str) -> Result<String, String> {
 /// Names of a workspace's containers that exist, but for the relay.
 pub fn containers(name: &str) -> Vec<String> {
     let filter = format!("label=workspace.name={name}");
-    let listed = docker(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"]);
+    let listed = listed(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"]);
     listed.lines().filter(|line| !line.ends_with("-Relay")).map(str::to_owned).collect()
+}
+
+/// The engine that everything here uses, where it isn't the machine's own.
+static ENGINE: OnceLock<OsString> = OnceLock::new();
+
+/// Lets everything here use another engine.
+pub fn use_engine(address: &str) {
+    ENGINE.set(address.into()).unwrap();
+}
+
+fn engine() -> Option<OsString> {
+    ENGINE.get().cloned().or_else(|| std::env::var_os("DOCKER_HOST"))
+}
+
+/// Docker's client.
+pub fn docker_command() -> Command {
+    let mut command = Command::new("docker");
+    command.envs(engine().map(|host| ("DOCKER_HOST", host)));
+    command
+}
+
+/// What Docker's client lists; nothing where the engine is away.
+fn listed(arguments: &[&str]) -> String {
+    String::from_utf8(docker_command().args(arguments).output().unwrap().stdout).unwrap()
 }
 
 /// Runs Docker's client, which must succeed.
 pub fn docker(arguments: &[&str]) -> String {
-    run(Command::new("docker").args(arguments))
+    run(docker_command().args(arguments))
 }
 
 fn run(command: &mut Command) -> String {
