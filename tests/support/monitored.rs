@@ -47,7 +47,7 @@ process.on('SIGTERM', () => server.close(() => process.exit(0)));
 pub const PLAIN: &str = "runtime: node\ninstall: []\nstart: node server.js\n";
 const ACCESS_KEY: &str = "made-up-access-key";
 const SECRET_KEY: &str = "made-up-secret-key";
-const BUCKET: &str = "monitored";
+pub const BUCKET: &str = "monitored";
 
 /// Which server holds the bucket.
 enum Kept {
@@ -150,7 +150,8 @@ impl Site {
         }
     }
 
-    fn keys(&self) -> (String, String, String) {
+    /// Endpoint, access key and secret key.
+    pub fn keys(&self) -> (String, String, String) {
         match &self.kept {
             Kept::Seaweed(server) => (server.endpoint.clone(), server.access_key.clone(), server.secret_key.clone()),
             Kept::Own { port, .. } => {
@@ -514,7 +515,8 @@ pub fn docker(arguments: &[&str]) -> String {
     run(docker_command().args(arguments))
 }
 
-fn run(command: &mut Command) -> String {
+/// Runs a command, which must succeed, and gives what it printed.
+pub fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{command:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
