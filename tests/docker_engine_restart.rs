@@ -31,7 +31,7 @@ struct OwnEngine {
 impl OwnEngine {
     /// Started, with the image of the Node runtime in it. Everything in this test uses it from now on.
     fn with_image() -> Self {
-        let image = File::from(tempfile::tempfile().unwrap());
+        let image = tempfile::tempfile().unwrap();
         let save = docker_command().args(["save", IMAGE]).stdout(image.try_clone().unwrap()).status().unwrap();
         assert!(save.success());
         succeed("ip", &["link", "add", BRIDGE, "type", "bridge"]);

@@ -73,7 +73,7 @@ pub async fn judge(state: &State) -> (bool, String) {
     match probe(&Target { port, health: state.health.clone() }).await {
         Ok(()) => (true, format!("ready: {} answers on port {port}", state.selector)),
         Err(reason) => {
-            let listening = what_listens().map(|list| format!("; {list}")).unwrap_or_default();
+            let listening = what_listens().map(|list| format!("; listening: {list}")).unwrap_or_default();
             (false, format!("unhealthy: {reason}{listening}"))
         }
     }

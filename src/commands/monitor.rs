@@ -295,7 +295,7 @@ fn show_one(context: &Context, name: &str, managed: &Managed) -> bool {
             context.output.note(&format!("  | {}", crate::output::escape(line)));
         }
         if let Some(listening) = &failure.listening {
-            context.output.note(&format!("  {listening}"));
+            context.output.note(&format!("  listening: {listening}"));
         }
         if !failure.hint.is_empty() {
             context.output.hint(&failure.hint);

@@ -156,7 +156,7 @@ pub async fn run(
     };
     let report = report?;
     let seconds = began.elapsed().as_secs_f64();
-    say(context, &report, &store.location(), seconds);
+    say(context, &report, &store.location(), seconds, args.wait.wait.is_some());
     let wait = match args.wait.wait {
         Some(limit) => Some(wait::run(context, &store, &report, limit, args.wait.hosts).await),
         None => None,
@@ -196,7 +196,7 @@ pub async fn run(
     }
 }
 
-fn say(context: &Context, report: &publish::Report, location: &str, seconds: f64) {
+fn say(context: &Context, report: &publish::Report, location: &str, seconds: f64, waits: bool) {
     let output = &context.output;
     let (name, number) = (&report.name, report.number);
     if let Some(line) = left_out(&report.excluded) {
@@ -211,9 +211,9 @@ fn say(context: &Context, report: &publish::Report, location: &str, seconds: f64
                 size(report.bytes),
                 size(report.requests.sent),
             ));
-            if report.runnable {
+            if report.runnable && !waits {
                 output.hint(&format!("`workspace compose {name} -o {name}.yml` to run it"));
-            } else {
+            } else if !report.runnable {
                 output.hint(
                     "it is stored, not run: `start:` and `runtime:` or `image:` in workspace.yaml say how to run it",
                 );

@@ -194,7 +194,7 @@ fn report(output: &Output, options: &RunOptions, error: RunError) -> ExitCode {
         }
     }
     if let Some(listening) = listening {
-        output.note(&listening);
+        output.note(&format!("listening: {listening}"));
     }
     if !hint.is_empty() {
         output.hint(&hint);

@@ -86,6 +86,11 @@ pub fn diagnose(case: Case<'_>, why: Why, evidence: &Evidence) -> Failure {
         failure.reason = words.reason;
         failure.listening = words.listening;
         failure.hint = words.hint;
+        // How `run` said the same at the end of its log.
+        let said = format!("error: {}", failure.reason);
+        if let Some(end) = failure.tail.iter().rposition(|line| *line == said) {
+            failure.tail.truncate(end);
+        }
         if !words.tail.is_empty() {
             failure.tail = words.tail;
         }
@@ -216,6 +221,13 @@ mod tests {
         assert!(!diagnose(case(None), Why::Ended, &Evidence::default()).bad);
         assert!(diagnose(case(None), Why::Unsteady, &Evidence::default()).bad);
         assert!(diagnose(case(None), Why::NoStart, &Evidence::default()).bad);
+    }
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let mut evidence = words(Step::Ready);
+        evidence.log = ["its log", "error: why", "hint: what to do"].map(str::to_owned).to_vec();
+        assert_eq!(diagnose(case(None), Why::Ended, &evidence).tail, ["its log"]);
     }
 
     #[test]

@@ -121,14 +121,13 @@ pub(super) fn only_loopback(port: u16) -> bool {
     !listeners.is_empty() && listeners.iter().all(|address| address.ip().to_canonical().is_loopback())
 }
 
-/// What listens where, for a failure report: `0.0.0.0:8080, [::]:9229`.
+/// What listens where, for a failure report: `0.0.0.0:8080, [::]:9229`, or `nothing`.
 pub fn what_listens() -> Option<String> {
     let listeners = system::listeners()?;
     if listeners.is_empty() {
-        return Some("nothing listens on any port".to_owned());
+        return Some("nothing".to_owned());
     }
-    let list = listeners.iter().take(20).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    Some(format!("listening: {list}"))
+    Some(listeners.iter().take(20).map(ToString::to_string).collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]
