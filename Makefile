@@ -4,7 +4,7 @@ help:
 	@echo 'make demo      upload a Node app, run it in a container, change it: the whole way on this machine'
 	@echo 'make test      everything a commit needs'
 	@echo 'make test-all  the same, what is slow, and the demo'
-	@echo 'make images    workspace:latest and workspace-node-s3:latest'
+	@echo 'make images    workspace:latest, the images of the runtimes, the monitor'
 	@echo 'make lint      formatting, clippy, shellcheck, hadolint'
 
 demo:

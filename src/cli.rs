@@ -81,6 +81,7 @@ enum Command {
     Proceed(commands::proceed::Args),
     #[command(hide = true)]
     Relay(commands::relay::Args),
+    Static(commands::static_site::Args),
     Health(commands::health::Args),
     Status(commands::status::Args),
 }
@@ -180,6 +181,7 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCod
         Command::Run(args) => commands::run::run(context, args).await,
         Command::Proceed(args) => commands::proceed::run(context, args).await,
         Command::Relay(args) => commands::relay::run(context, args).await,
+        Command::Static(args) => commands::static_site::run(context, args).await,
         Command::Health(args) => commands::health::run(context, args).await,
         Command::Status(args) => commands::status::run(context, args).await,
     }

@@ -18,6 +18,7 @@ pub mod route;
 pub mod run;
 pub mod serve;
 pub mod start;
+pub mod static_site;
 pub mod status;
 pub mod stop;
 pub mod sync;

@@ -65,6 +65,10 @@ pub const WORKSPACE_HOLD: &str = "WORKSPACE_HOLD";
 pub const WORKSPACE_PROCESS: &str = "WORKSPACE_PROCESS";
 /// In a container: how many seconds the release command may take. Default 600.
 pub const WORKSPACE_RELEASE_LIMIT: &str = "WORKSPACE_RELEASE_LIMIT";
+/// What `workspace static` listens on. Default `0.0.0.0`.
+pub const HOST: &str = "HOST";
+/// The port of `workspace static`. Default 8080.
+pub const PORT: &str = "PORT";
 /// Set by CI systems: nothing is asked, and the embedded store is never used silently.
 pub const CI: &str = "CI";
 /// Set to anything: no colour.

@@ -1,0 +1,1 @@
+<?php echo "page ", $_SERVER["PATH_INFO"] ?? "";

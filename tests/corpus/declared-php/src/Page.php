@@ -1,0 +1,15 @@
+<?php
+
+namespace Corpus;
+
+class Page
+{
+    public function __construct(private string $path)
+    {
+    }
+
+    public function text(): string
+    {
+        return "corpus declared-php {$this->path} " . getenv('GREETING') . "\n";
+    }
+}

@@ -1,0 +1,11 @@
+import os
+
+from bottle import route, run
+
+
+@route("/")
+def index():
+    return "corpus declared-python"
+
+
+run(host=os.environ["HOST"], port=int(os.environ["PORT"]))
