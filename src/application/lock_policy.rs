@@ -25,6 +25,8 @@ pub(super) struct Locked<'a> {
     pub(super) file: &'a str,
     /// Whether it is there.
     pub(super) exists: bool,
+    /// Whether there is anything to lock.
+    pub(super) wanted: bool,
     /// The manifest that it is made from.
     pub(super) manifest: &'a str,
     /// What the manifest demands and it doesn't have.
@@ -50,6 +52,10 @@ impl LockPolicy {
         match (self, problem) {
             (Self::Update, _) => {
                 plan.because("install", format!("`lock: update` in {WORKSPACE_YAML}"));
+                Ok(false)
+            }
+            (_, Some(_)) if !lock.exists && !lock.wanted => {
+                plan.because("install", "nothing to lock");
                 Ok(false)
             }
             (_, None) => {

@@ -121,8 +121,13 @@ fn install(
     warnings: &mut Vec<String>,
 ) -> Result<(), ApplicationError> {
     let [package, root_package] = packages;
-    let lock = Lock::read(root, manager, warnings)?;
     let is_member = root.dir() != folder.dir();
+    if manager.kind == Kind::Npm && !is_member && !package.wants_something() {
+        plan.because("package_manager", format!("{}; nothing to install", manager.because));
+        plan.inputs = manager.inputs(folder, package);
+        return Ok(());
+    }
+    let lock = Lock::read(root, manager, warnings)?;
     let importer = if is_member { folder.path("").trim_end_matches('/').to_owned() } else { String::new() };
     let importer = importer.strip_prefix(&root.path("")).unwrap_or(&importer);
     let drift = lock.as_ref().and_then(|lock| {
@@ -133,6 +138,7 @@ fn install(
     let locked = Locked {
         file: lock.as_ref().map_or_else(|| manager.kind.locks().last().copied().unwrap_or_default(), |lock| lock.file),
         exists: lock.is_some(),
+        wanted: is_member || package.wants_something(),
         manifest: "package.json",
         drift: drift.as_deref(),
         mend: &mend,

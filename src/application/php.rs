@@ -145,6 +145,10 @@ fn composer(
         Locked {
             file: "composer.lock",
             exists: lock.is_some(),
+            wanted: manifest
+                .get("require")
+                .and_then(Value::as_object)
+                .is_some_and(|all| all.keys().any(|name| name.contains('/'))),
             manifest: "composer.json",
             drift: missing.as_deref(),
             mend: "composer update",

@@ -1,7 +1,7 @@
 //! Static sites: served by the `workspace` binary, which every image has.
 
 use super::folder::Folder;
-use super::{Command, Plan, Runtime};
+use super::{Command, Plan, Runtime, WORKSPACE_YAML};
 
 /// Where a site's files may lie, in this order: the folder, and the file that makes it one.
 const PLACES: [(&str, &str); 3] = [("public", "public/index.html"), ("dist", "dist/index.html"), (".", "index.html")];
@@ -20,8 +20,10 @@ pub(super) struct StaticSite {
 
 pub(super) fn detect(folder: &Folder<'_>, site: Option<&StaticSite>, warnings: &mut Vec<String>) -> Plan {
     let mut plan = Plan::new(Runtime::Static);
-    if let Some(file) = folder.first_of(&MARKERS) {
-        plan.because("runtime", file);
+    let marker = folder.first_of(&MARKERS).map(str::to_owned);
+    let declared = site.map(|_| format!("`static:` in {WORKSPACE_YAML}"));
+    if let Some(because) = declared.or(marker) {
+        plan.because("runtime", because);
     }
     plan.start = Some(start(folder, site));
     plan.because("start", "served by `workspace static`");

@@ -13,17 +13,20 @@ use super::Declared;
 pub fn schema() -> String {
     let schema = schemars::generate::SchemaSettings::draft07().into_generator().into_root_schema_for::<Declared>();
     let mut value = schema.to_value();
+    // Every key may be left out.
+    if let serde_json::Value::Object(map) = &mut value {
+        map.remove("required");
+    }
     tidy(&mut value);
     let mut text = serde_json::to_string_pretty(&value).unwrap_or_default();
     text.push('\n');
     text
 }
 
-/// Takes out what only Rust knows: every key may be left out, and none may be `null`.
+/// Takes out what only Rust knows. What may be left out may not be `null`.
 fn tidy(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::Object(map) => {
-            map.remove("required");
             map.remove("format");
             let is_null = |value: &serde_json::Value| value.get("type").is_some_and(|kind| kind == "null");
             if let Some(serde_json::Value::Array(kinds)) = map.get_mut("type") {

@@ -63,6 +63,13 @@ impl Package {
         self.groups().iter().any(|texts| texts.0.contains_key(name))
     }
 
+    /// Whether an installation has anything to do.
+    pub(super) fn wants_something(&self) -> bool {
+        self.lifecycle_script().is_some()
+            || !self.workspaces.is_null()
+            || self.groups().iter().any(|texts| !texts.0.is_empty())
+    }
+
     /// Whether an installation reads files of the tree beside the manifests.
     pub(super) fn reads_tree(&self) -> bool {
         let local =

@@ -138,6 +138,7 @@ impl Manager {
                     Locked {
                         file: "uv.lock",
                         exists: self.because.ends_with("uv.lock"),
+                        wanted: true,
                         manifest: "pyproject.toml",
                         drift: None,
                         mend: "uv lock",
@@ -162,6 +163,7 @@ impl Manager {
                     Locked {
                         file: "poetry.lock",
                         exists: lock.is_some(),
+                        wanted: true,
                         manifest: "pyproject.toml",
                         drift: drift.as_deref(),
                         mend: "poetry lock",
@@ -191,6 +193,7 @@ impl Manager {
                     Locked {
                         file: "Pipfile.lock",
                         exists: folder.contains("Pipfile.lock"),
+                        wanted: true,
                         manifest: "Pipfile",
                         drift: None,
                         mend: "pipenv lock",
@@ -204,6 +207,10 @@ impl Manager {
                 plan.install = vec![make_venv, Command::exec(PIPENV.iter().chain(words).copied())];
                 files = vec!["Pipfile", "Pipfile.lock"];
             }
+        }
+        // A dependency may lie in the tree itself.
+        for file in ["pyproject.toml", "Pipfile"].into_iter().filter(|file| files.contains(file)) {
+            reads_tree |= folder.text(file)?.is_some_and(|text| text.contains("path"));
         }
         let whole = reads_tree || self.venv != folder.path(VENV);
         plan.inputs = if whole {
