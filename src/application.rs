@@ -11,13 +11,19 @@ mod command;
 mod declared;
 mod folder;
 mod languages;
+mod lock_policy;
 mod node;
+mod php;
 mod plan;
 mod procfile;
+mod python;
+mod range;
+mod static_site;
 
 use std::io;
 
 pub use command::Command;
+pub use declared::schema;
 pub use plan::{HealthCheck, Plan, Reason, Runtime};
 
 use declared::Declared;
@@ -65,6 +71,14 @@ pub enum ApplicationError {
         /// What is wrong, with its line where known.
         reason: String,
     },
+    /// A lock file that doesn't do, where `lock: strict` is declared.
+    #[error("{problem}, and `lock: strict` in `{WORKSPACE_YAML}` demands one that fits")]
+    Lock {
+        /// What is wrong with it.
+        problem: String,
+        /// The command that mends it.
+        mend: String,
+    },
     /// A key that this release doesn't know.
     #[error("`{path}` line {line}: unknown key `{key}`{}", suggestion_text(suggestion.as_deref()))]
     UnknownKey {
@@ -93,7 +107,7 @@ pub enum ApplicationError {
 
 fn suggestion_text(suggestion: Option<&str>) -> String {
     suggestion.map_or_else(
-        || format!("; known keys are {}", declared::KEYS.join(", ")),
+        || format!("; known keys are {}", declared::keys().join(", ")),
         |name| format!("; did you mean `{name}`?"),
     )
 }
@@ -109,22 +123,19 @@ pub fn detect(tree: &dyn SourceTree) -> Result<Detection, ApplicationError> {
     let processes = procfile::read(&folder, &mut warnings)?;
     let given = Given { declared: &declared, web: processes.web.is_some() };
     let detected = languages::detect(&folder, &given, &mut warnings)?;
-    let has_start = declared.start.is_some() || processes.web.is_some();
+    let has_start = given.has_start();
     let mut plan = match detected {
         Some(plan) => plan,
         None if has_start => Plan::new(declared.runtime.clone().unwrap_or(Runtime::Custom)),
         None => return Ok(Detection { plan: None, warnings }),
     };
     procfile::apply(processes, &mut plan);
-    declared.apply(&mut plan);
-    if plan.start.is_none() && plan.runtime == Runtime::Node && plan.package_manager.as_deref() == Some("npm") {
+    declared.apply(&folder, &mut plan);
+    if plan.start.is_none() && plan.runtime.has_image() {
         return Ok(Detection { plan: None, warnings });
     }
-    if plan.runtime == Runtime::Custom && plan.image.is_none() {
-        warnings.push(format!(
-            "what runs `{}` isn't known: name it in `{WORKSPACE_YAML}`, as `runtime: node` or as `image:`",
-            plan.start.as_ref().map(ToString::to_string).unwrap_or_default()
-        ));
+    if plan.image.is_none() && !plan.runtime.has_image() && plan.start.is_some() {
+        warnings.push(no_image(&plan));
     }
     if let Some(missing) = plan.start.as_ref().filter(|_| plan.build.is_empty()).and_then(|start| {
         let script = node::script_of(start)?;
@@ -138,6 +149,20 @@ pub fn detect(tree: &dyn SourceTree) -> Result<Detection, ApplicationError> {
     Ok(Detection { plan: Some(plan), warnings })
 }
 
+fn no_image(plan: &Plan) -> String {
+    let runtime = &plan.runtime;
+    if *runtime == Runtime::Custom {
+        let start = plan.start.as_ref().map(ToString::to_string).unwrap_or_default();
+        return format!(
+            "what runs `{start}` isn't known: name it in `{WORKSPACE_YAML}`, as `runtime: node` or as `image:`"
+        );
+    }
+    format!(
+        "there is no image for {runtime} so far: name one of your own, with {runtime} and the `workspace` binary, as `image:` in \
+         `{WORKSPACE_YAML}`"
+    )
+}
+
 /// What is settled before detection looks at the tree, so that it doesn't warn about what doesn't matter.
 struct Given<'a> {
     declared: &'a Declared,
@@ -146,8 +171,14 @@ struct Given<'a> {
 }
 
 impl Given<'_> {
-    fn has_start(&self) -> bool {
+    /// A command that starts it is given.
+    fn starts(&self) -> bool {
         self.web || self.declared.start.is_some()
+    }
+
+    /// The same, or what is served is.
+    fn has_start(&self) -> bool {
+        self.starts() || self.declared.site.is_some()
     }
 }
 

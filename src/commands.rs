@@ -10,6 +10,7 @@ pub mod health;
 mod interrupt;
 pub mod list;
 pub mod monitor;
+pub mod plan;
 pub mod proceed;
 mod publication;
 pub mod relay;

@@ -103,6 +103,21 @@ pub const GITLAB_USER_LOGIN: &str = "GITLAB_USER_LOGIN";
 /// The user's name.
 pub const USER: &str = "USER";
 
+/// Whether a variable is a setting of this program's own, among them the store's keys: neither an installed package's script
+/// nor the application sees them.
+pub fn is_ours(name: &str) -> bool {
+    ["S3_", "AWS_", "WORKSPACE_"].iter().any(|prefix| name.starts_with(prefix)) || name == STORAGE_MODE
+}
+
+/// Whether an application may be given a variable of whoever starts it. Not what is ours or Docker's, and not what decides how
+/// programs are found.
+pub fn may_be_secret(name: &str) -> bool {
+    !is_ours(name)
+        && !name.starts_with("DOCKER_")
+        && !name.starts_with("LD_")
+        && !["PATH", "HOME", "HOST", "PORT"].contains(&name)
+}
+
 /// A snapshot of the process's environment, taken once in `main`.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {

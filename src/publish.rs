@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use ulid::Ulid;
 
+use crate::application::Plan;
 use crate::format::pack::PackError;
 use crate::names::{Tag, WorkspaceName};
 use crate::source::{Excluded, SourceError, SourceOptions};
@@ -115,8 +116,8 @@ pub struct Preview {
     pub excluded: Vec<Excluded>,
     /// What the person ought to look at.
     pub warnings: Vec<String>,
-    /// The runtime that the plan chose.
-    pub runtime: Option<String>,
+    /// How it would be run.
+    pub plan: Option<Plan>,
 }
 
 /// Why nothing was published. The bucket shows what it showed before.

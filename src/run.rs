@@ -45,6 +45,8 @@ pub use system::{hide_memory, is_alive};
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
 /// The process that serves traffic.
 pub const WEB: &str = "web";
+/// Where images keep what package managers may keep between containers.
+const CACHE_DIR: &str = "/cache";
 /// How long another process must have been up to count as ready: it has no port to answer on.
 const UP: Duration = Duration::from_secs(1);
 
@@ -283,7 +285,8 @@ impl Run<'_> {
             let reason = format!("the folder `{}` is not in this version", plan.dir.as_deref().unwrap_or("."));
             return Err(RunError::Start { reason });
         }
-        let environment = ChildEnvironment::new(self.environment, &plan, &folder, bundle.as_ref());
+        let cache = Some(Path::new(CACHE_DIR)).filter(|folder| system::is_writable(folder));
+        let environment = ChildEnvironment::new(self.environment, &plan, &self.options.dir, bundle.as_ref(), cache);
         let web = self.options.process == WEB;
         self.state.port = web.then_some(environment.port);
         self.state.health = plan.health.as_ref().filter(|_| web).map(|health| health.path.clone());
@@ -337,8 +340,8 @@ impl Run<'_> {
         let dir = &self.options.dir;
         let io_error = |source| RunError::Io { path: dir.clone(), source };
         let runtime = self.runtime_version(plan, folder, environment).await;
-        if let (Some(wanted), Some(major)) = (&plan.version, major_of(&runtime))
-            && major_of(wanted).is_some_and(|wanted| wanted != major)
+        if let Some(wanted) = &plan.version
+            && is_another(plan, wanted, &runtime)
         {
             self.output.warn(&format!(
                 "this version asks for {} {wanted}, and the image has {runtime}; see `workspace compose --image`",
@@ -360,7 +363,8 @@ impl Run<'_> {
             // An installation that is cut off must not pass for a finished one, nor may the build that needs it.
             (record.installed, record.built) = (None, None);
             record.write(dir).map_err(io_error)?;
-            if !self.commands(&install, folder).await? {
+            let above = plan.install_dir.as_ref().map(|above| dir.join(above));
+            if !self.commands(&install, above.as_deref().unwrap_or(folder)).await? {
                 return Ok(false);
             }
             record.installed = Some(stamp);
@@ -518,12 +522,21 @@ impl Run<'_> {
 /// The code of a container that was stopped before its application began: as if by SIGTERM.
 const STOPPED_EARLY: u8 = 143;
 
-/// The first number in `v20.11.1` or `Python 3.12.1`.
-fn major_of(version: &str) -> Option<u32> {
-    let digits = version.find(|character: char| character.is_ascii_digit())?;
-    let rest = &version[digits..];
-    let end = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
-    rest[..end].parse().ok()
+/// Whether the image's version is another one than the plan's. Of Node the first number counts, elsewhere the second, too.
+fn is_another(plan: &Plan, wanted: &str, found: &str) -> bool {
+    use crate::application::Runtime;
+    let depth = if matches!(plan.runtime, Runtime::Node | Runtime::Deno | Runtime::Bun) { 1 } else { 2 };
+    let mut pairs = numbers_of(wanted).zip(numbers_of(found)).take(depth);
+    pairs.any(|(wanted, found)| wanted != found)
+}
+
+/// The numbers in `v20.11.1` or `Python 3.12.1`.
+fn numbers_of(version: &str) -> impl Iterator<Item = u32> {
+    let start = version.find(|character: char| character.is_ascii_digit()).unwrap_or(version.len());
+    version[start..].split('.').map_while(|part| {
+        let end = part.find(|character: char| !character.is_ascii_digit()).unwrap_or(part.len());
+        part[..end].parse().ok()
+    })
 }
 
 async fn fetch<S: Source>(options: &RunOptions, source: &S, output: &Output) -> Result<Record, RunError> {

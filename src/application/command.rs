@@ -21,6 +21,11 @@ const SHELL_WORDS: [&str; 27] = [
 ];
 
 impl Command {
+    /// Program and arguments, executed as they are.
+    pub(super) fn exec<W: Into<String>>(words: impl IntoIterator<Item = W>) -> Self {
+        Self::Exec(words.into_iter().map(Into::into).collect())
+    }
+
     /// Executes directly what is one plain command, and leaves everything else to a shell.
     ///
     /// The test is strict on purpose: any character that a shell may treat specially, even inside quotes, makes it a

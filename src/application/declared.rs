@@ -1,16 +1,94 @@
 //! `workspace.yaml`: what the uploader says about the application. It overrides whatever would be detected.
 
 mod deployment;
+mod schema;
+mod secrets;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_yaml::Value;
 
+use super::folder::Folder;
+use super::lock_policy::{LockPolicy, POLICIES};
+use super::static_site::{self, StaticSite};
 use super::{ApplicationError, Command, HealthCheck, Plan, Runtime, SourceTree, WORKSPACE_YAML};
 
-/// The keys of `workspace.yaml`.
-pub(super) const KEYS: [&str; 16] = [
+pub use schema::schema;
+
+/// The parsed file; everything is optional. Its fields are the file's keys, and their first lines what the published schema
+/// says of them.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(title = "workspace.yaml", deny_unknown_fields)]
+pub(super) struct Declared {
+    /// What the application is made for, in place of what the files say. Picks the image.
+    #[schemars(with = "Option<schema::RuntimeName>")]
+    pub(super) runtime: Option<Runtime>,
+    /// The runtime's version, such as 22 or 3.12.
+    #[schemars(with = "Option<schema::Text>")]
+    pub(super) version: Option<String>,
+    /// A container image of one's own, with the `workspace` binary in it.
+    pub(super) image: Option<String>,
+    /// The folder of the tree in which the application is.
+    pub(super) dir: Option<String>,
+    /// Commands that install dependencies; an empty list for none.
+    #[schemars(with = "Option<schema::Commands>")]
+    pub(super) install: Option<Vec<Command>>,
+    /// Commands that build, after the installation; an empty list for none.
+    #[schemars(with = "Option<schema::Commands>")]
+    pub(super) build: Option<Vec<Command>>,
+    /// A command that runs once per version, before it takes traffic.
+    #[schemars(with = "Option<schema::CommandLine>")]
+    pub(super) release: Option<Command>,
+    /// The command that serves traffic, on the address in HOST and the port in PORT.
+    #[schemars(with = "Option<schema::CommandLine>")]
+    pub(super) start: Option<Command>,
+    /// What PORT is set to.
+    #[schemars(range(min = 1))]
+    pub(super) port: Option<u16>,
+    /// A path that answers with 2xx or 3xx once the application is ready; without it, an open port is enough.
+    #[schemars(with = "Option<schema::Health>")]
+    pub(super) health: Option<HealthCheck>,
+    /// Variables for the application; what the container is given wins.
+    #[schemars(with = "BTreeMap<String, schema::Text>")]
+    pub(super) environment: BTreeMap<String, String>,
+    /// Variables whose values whoever starts the container takes from its own environment: names, never values.
+    #[schemars(with = "schema::Secrets")]
+    pub(super) secrets: BTreeMap<String, String>,
+    /// Host names under which a router sends traffic to it.
+    #[schemars(with = "Option<schema::OneOrMore>")]
+    pub(super) domains: Option<Vec<String>>,
+    /// How many containers serve traffic.
+    #[schemars(range(min = 1, max = deployment::MAX_REPLICAS))]
+    pub(super) replicas: Option<u16>,
+    /// Volumes that outlive releases: name and absolute path in the container.
+    #[schemars(with = "Option<schema::Volumes>")]
+    pub(super) volumes: Option<BTreeMap<String, String>>,
+    /// Fixed ports of the host, such as 5432:5432. The release before is stopped first.
+    #[schemars(with = "Option<schema::OneOrMore>")]
+    pub(super) ports: Option<Vec<String>>,
+    /// Memory limit of each container, such as 512m.
+    #[schemars(with = "Option<schema::Text>")]
+    pub(super) memory: Option<String>,
+    /// CPU limit of each container, such as 1.5.
+    #[schemars(with = "Option<schema::Text>")]
+    pub(super) cpus: Option<String>,
+    /// What is done about a lock file that is missing or no longer fits: refuse the upload, say so and install what fits,
+    /// or always install what fits.
+    #[schemars(with = "Option<schema::LockName>")]
+    pub(super) lock: LockPolicy,
+    /// A static site: the folder that is served, after the build if there is one.
+    #[schemars(rename = "static", with = "Option<schema::Site>")]
+    pub(super) site: Option<StaticSite>,
+}
+
+/// The keys of `workspace.yaml`, in the order in which they are explained.
+pub(super) fn keys() -> Vec<&'static str> {
+    KEYS.to_vec()
+}
+
+const KEYS: [&str; 20] = [
     "runtime",
     "version",
     "image",
@@ -22,33 +100,16 @@ pub(super) const KEYS: [&str; 16] = [
     "port",
     "health",
     "environment",
+    "secrets",
     "domains",
     "replicas",
     "volumes",
+    "ports",
     "memory",
     "cpus",
+    "lock",
+    "static",
 ];
-
-/// The parsed file; everything is optional.
-#[derive(Debug, Default)]
-pub(super) struct Declared {
-    pub(super) runtime: Option<Runtime>,
-    pub(super) version: Option<String>,
-    pub(super) image: Option<String>,
-    pub(super) dir: Option<String>,
-    pub(super) install: Option<Vec<Command>>,
-    pub(super) build: Option<Vec<Command>>,
-    pub(super) release: Option<Command>,
-    pub(super) start: Option<Command>,
-    pub(super) port: Option<u16>,
-    pub(super) health: Option<HealthCheck>,
-    pub(super) environment: BTreeMap<String, String>,
-    pub(super) domains: Option<Vec<String>>,
-    pub(super) replicas: Option<u16>,
-    pub(super) volumes: Option<BTreeMap<String, String>>,
-    pub(super) memory: Option<String>,
-    pub(super) cpus: Option<String>,
-}
 
 /// A scalar, as people write them: `version: 20` means the text `20`.
 #[derive(Debug, Deserialize)]
@@ -103,6 +164,15 @@ impl Declared {
                 }
             })?;
         }
+        if declared.replicas.is_some_and(|replicas| replicas > 1) && declared.ports.is_some() {
+            let (line, reason) = (line_of(text, "ports"), "can't be shared by several `replicas`".to_owned());
+            return Err(ApplicationError::Value {
+                path: WORKSPACE_YAML.to_owned(),
+                line,
+                key: "ports".to_owned(),
+                reason,
+            });
+        }
         Ok(declared)
     }
 
@@ -124,13 +194,17 @@ impl Declared {
             "volumes" => self.volumes = Some(deployment::volumes(value)?),
             "memory" => self.memory = Some(deployment::memory(value)?),
             "cpus" => self.cpus = Some(deployment::cpus(value)?),
+            "ports" => self.ports = Some(deployment::ports(value)?),
+            "secrets" => self.secrets = secrets::read(value)?,
+            "lock" => self.lock = lock(value)?,
+            "static" => self.site = site(value)?,
             _ => return Err(Problem::Unknown),
         }
         Ok(())
     }
 
     /// Lets what is declared win.
-    pub(super) fn apply(&self, plan: &mut Plan) {
+    pub(super) fn apply(&self, folder: &Folder<'_>, plan: &mut Plan) {
         let declare = |field: &str, plan: &mut Plan| plan.because(field, WORKSPACE_YAML);
         if let Some(runtime) = &self.runtime {
             plan.runtime = runtime.clone();
@@ -158,6 +232,10 @@ impl Declared {
         if let Some(release) = &self.release {
             plan.release = Some(release.clone());
             declare("release", plan);
+        }
+        if let Some(site) = &self.site {
+            plan.start = Some(static_site::start(folder, Some(site)));
+            declare("start", plan);
         }
         if let Some(start) = &self.start {
             plan.start = Some(start.clone());
@@ -190,6 +268,14 @@ impl Declared {
         if self.cpus.is_some() {
             plan.cpus.clone_from(&self.cpus);
             declare("cpus", plan);
+        }
+        if let Some(ports) = &self.ports {
+            plan.ports.clone_from(ports);
+            declare("ports", plan);
+        }
+        if !self.secrets.is_empty() {
+            plan.secrets.clone_from(&self.secrets);
+            declare("secrets", plan);
         }
         plan.environment.extend(self.environment.clone());
     }
@@ -296,6 +382,40 @@ fn health(value: Value) -> Result<HealthCheck, Problem> {
         Ok(HealthCheck { path })
     } else {
         Err(Problem::Value(format!("must be a path such as `/health`, not `{path}`")))
+    }
+}
+
+fn lock(value: Value) -> Result<LockPolicy, Problem> {
+    let name = text(value)?;
+    let known = POLICIES.iter().find(|(known, _)| *known == name);
+    known.map(|(_, policy)| *policy).ok_or_else(|| {
+        let advice = nearest(&name, POLICIES.iter().map(|(known, _)| *known))
+            .map_or_else(|| "known are strict, warn, update".to_owned(), |known| format!("did you mean `{known}`?"));
+        Problem::Value(format!("is `{name}`, which is no policy; {advice}"))
+    })
+}
+
+/// A folder, `true`, or both things that can be said.
+fn site(value: Value) -> Result<Option<StaticSite>, Problem> {
+    const SHAPE: &str = "must be a folder, `true`, or `{dir: dist, spa: true}`";
+    let wrong = || Problem::Value(SHAPE.to_owned());
+    // The root is `.`: here it is a choice.
+    let folder = |name: &str| Ok::<_, Problem>(Some(dir(name)?.unwrap_or_else(|| ".".to_owned())));
+    match value {
+        Value::Bool(wanted) => Ok(wanted.then(StaticSite::default)),
+        Value::String(name) => Ok(Some(StaticSite { dir: folder(&name)?, spa: false })),
+        Value::Mapping(mapping) => {
+            let mut site = StaticSite::default();
+            for (key, value) in mapping {
+                match key.as_str() {
+                    Some("dir") => site.dir = folder(&text(value)?)?,
+                    Some("spa") => site.spa = value.as_bool().ok_or_else(wrong)?,
+                    _ => return Err(wrong()),
+                }
+            }
+            Ok(Some(site))
+        }
+        _ => Err(wrong()),
     }
 }
 

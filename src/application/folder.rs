@@ -15,6 +15,23 @@ impl<'a> Folder<'a> {
         Self { tree, prefix }
     }
 
+    /// The folder that this one lies in; `None` for the tree's root.
+    pub(super) fn parent(&self) -> Option<Self> {
+        let dir = self.prefix.strip_suffix('/')?;
+        let prefix = dir.rfind('/').map(|slash| dir[..=slash].to_owned()).unwrap_or_default();
+        Some(Self { tree: self.tree, prefix })
+    }
+
+    /// Its path as [`Plan::dir`](super::Plan::dir) has it; `None` for the root.
+    pub(super) fn dir(&self) -> Option<&str> {
+        self.prefix.strip_suffix('/')
+    }
+
+    /// The way from here to the tree's root: empty, or `../` as often as it takes.
+    pub(super) fn way_to_root(&self) -> String {
+        "../".repeat(self.prefix.matches('/').count())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.paths().next().is_none()
     }
@@ -35,6 +52,16 @@ impl<'a> Folder<'a> {
 
     pub(super) fn paths(&self) -> impl Iterator<Item = &str> + '_ {
         self.tree.paths().filter_map(|path| path.strip_prefix(&self.prefix))
+    }
+
+    /// Whether anything lies below a folder of this one.
+    pub(super) fn has_folder(&self, name: &str) -> bool {
+        self.paths().any(|path| path.strip_prefix(name).is_some_and(|rest| rest.starts_with('/')))
+    }
+
+    /// The first of some files that is there.
+    pub(super) fn first_of<'n>(&self, names: &[&'n str]) -> Option<&'n str> {
+        names.iter().copied().find(|name| self.contains(name))
     }
 
     /// A file as text, without a byte order mark. What isn't UTF-8 is read as far as possible.

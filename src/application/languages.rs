@@ -1,22 +1,21 @@
 //! Which language a folder is written in, by the files that decide.
 
 use super::folder::Folder;
-use super::{ApplicationError, Given, Plan, Runtime, WORKSPACE_YAML, node};
+use super::{ApplicationError, Given, Plan, Runtime, WORKSPACE_YAML, node, php, python, static_site};
 
 /// First hit wins. A Rails, Django, Laravel or Go tree with a `package.json` is not a Node app, so Node comes late.
-const MARKERS: [(Runtime, &[&str]); 9] = [
-    (Runtime::Php, &["composer.json", "index.php"]),
+const MARKERS: [(Runtime, &[&str]); 10] = [
+    (Runtime::Php, &php::MARKERS),
     (Runtime::Go, &["go.mod", "go.work"]),
     (Runtime::Rust, &["Cargo.toml"]),
     (Runtime::Ruby, &["Gemfile"]),
-    (
-        Runtime::Python,
-        &["requirements.txt", "pyproject.toml", "Pipfile", "uv.lock", "poetry.lock", "setup.py", "manage.py"],
-    ),
+    (Runtime::Python, &python::MARKERS),
     (Runtime::Java, &["pom.xml", "build.gradle", "build.gradle.kts"]),
     (Runtime::Deno, &["deno.json", "deno.jsonc", "deno.lock"]),
     (Runtime::Node, &["package.json"]),
-    (Runtime::Static, &["index.html", "public/index.html", "dist/index.html"]),
+    // A file alone, which in a tree of anything else is a helper of some kind.
+    (Runtime::Python, &python::MAINS),
+    (Runtime::Static, &static_site::MARKERS),
 ];
 
 pub(super) fn detect(
@@ -24,36 +23,52 @@ pub(super) fn detect(
     given: &Given<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Plan>, ApplicationError> {
-    let is_marked = |(_, files): &&(Runtime, &'static [&'static str])| files.iter().any(|file| folder.contains(file));
-    let hit = match &given.declared.runtime {
-        // What is declared needs no marker, but uses one if there is one.
-        Some(runtime) => {
-            let files = MARKERS.iter().find(|(known, _)| known == runtime).map_or(&[][..], |(_, files)| files);
-            Some((runtime.clone(), files))
-        }
-        None => MARKERS.iter().find(is_marked).map(|(runtime, files)| (runtime.clone(), *files)),
+    let site = given.declared.site.as_ref();
+    let runtime = match &given.declared.runtime {
+        Some(runtime) => Some(runtime.clone()),
+        None => found(folder, given)?,
     };
-    let Some((runtime, files)) = hit else {
+    let Some(runtime) = runtime else {
         return Ok(None);
     };
-    let found = files.iter().copied().find(|file| folder.contains(file));
-    if runtime == Runtime::Node && found.is_some() {
-        return node::detect(folder, given, warnings);
+    // What is declared needs no marker, but uses one if there is one.
+    let files = MARKERS.iter().filter(|(known, _)| *known == runtime).flat_map(|(_, files)| files.iter().copied());
+    let marker = files.into_iter().find(|file| folder.contains(file));
+    match runtime {
+        Runtime::Node if folder.contains("package.json") => return node::detect(folder, given, warnings),
+        Runtime::Python => return python::detect(folder, given, warnings).map(Some),
+        Runtime::Php => return php::detect(folder, given, warnings).map(Some),
+        Runtime::Static => return Ok(Some(static_site::detect(folder, site, warnings))),
+        _ => {}
     }
     let mut plan = Plan::new(runtime);
-    if let Some(marker) = found {
+    if let Some(marker) = marker {
         plan.because("runtime", marker);
     }
     if !given.has_start() {
-        warnings.push(no_start_known(&plan.runtime, found));
+        warnings.push(no_start_known(&plan.runtime, marker));
     }
     Ok(Some(plan))
+}
+
+/// The runtime that the folder's files name.
+fn found(folder: &Folder<'_>, given: &Given<'_>) -> Result<Option<Runtime>, ApplicationError> {
+    let hit = MARKERS.iter().find(|(_, files)| folder.first_of(files).is_some()).map(|(runtime, _)| runtime.clone());
+    let is_site = given.declared.site.is_some() || folder.first_of(&static_site::MARKERS).is_some();
+    match hit {
+        // A site whose `package.json` is there for tools alone.
+        Some(Runtime::Node) if is_site && !given.starts() && !node::does_something(folder)? => {
+            Ok(Some(Runtime::Static))
+        }
+        None if is_site => Ok(Some(Runtime::Static)),
+        hit => Ok(hit),
+    }
 }
 
 fn no_start_known(runtime: &Runtime, marker: Option<&str>) -> String {
     let seen = marker.map(|marker| format!(" (`{marker}`)")).unwrap_or_default();
     format!(
-        "this is a {runtime} tree{seen}, which is stored but not started by itself: only Node apps with npm are so far. To run \
-         it, say how in `{WORKSPACE_YAML}`: `image:` (one with {runtime} and the `workspace` binary), `install:` and `start:`"
+        "this is a {runtime} tree{seen}, for which there is no image so far: it is stored, not started. To run it, say how in \
+         `{WORKSPACE_YAML}`: `image:` (one of your own, with {runtime} and the `workspace` binary), `install:` and `start:`"
     )
 }

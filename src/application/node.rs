@@ -1,55 +1,17 @@
 //! Node: which package manager, which version, what to install, build and start.
 
 mod lock;
+mod manager;
+mod package;
+mod site;
 mod version;
 
-use serde::Deserialize;
-use std::collections::BTreeMap;
-
 use super::folder::Folder;
+use super::lock_policy::Locked;
 use super::{ApplicationError, Command, Given, Plan, Runtime, WORKSPACE_YAML};
 use lock::Lock;
-
-/// The parts of `package.json` that matter here. What has an unexpected type is treated as absent, as npm does.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "the names are npm's")]
-pub(super) struct Package {
-    scripts: Texts,
-    main: serde_json::Value,
-    engines: Texts,
-    package_manager: serde_json::Value,
-    dependencies: Texts,
-    dev_dependencies: Texts,
-    optional_dependencies: Texts,
-    workspaces: serde_json::Value,
-}
-
-/// An object whose values are texts; entries of any other type are dropped.
-#[derive(Debug, Default, Deserialize)]
-#[serde(from = "serde_json::Value")]
-struct Texts(BTreeMap<String, String>);
-
-impl From<serde_json::Value> for Texts {
-    fn from(value: serde_json::Value) -> Self {
-        let serde_json::Value::Object(object) = value else {
-            return Self::default();
-        };
-        Self(object.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned()))).collect())
-    }
-}
-
-impl Texts {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str).filter(|text| !text.trim().is_empty())
-    }
-}
-
-/// Flags of both `npm ci` and `npm install`: no audit and no funding notes, which each cost a request.
-const NPM_FLAGS: [&str; 3] = ["--prefer-offline", "--no-audit", "--no-fund"];
-
-/// Scripts that npm runs by itself while it installs.
-const LIFECYCLE: [&str; 6] = ["preinstall", "install", "postinstall", "preprepare", "prepare", "postprepare"];
+use manager::{Kind, Manager};
+use package::Package;
 
 pub(super) fn detect(
     folder: &Folder<'_>,
@@ -58,8 +20,8 @@ pub(super) fn detect(
 ) -> Result<Option<Plan>, ApplicationError> {
     let mut plan = Plan::new(Runtime::Node);
     plan.because("runtime", "package.json");
-    let text = folder.text("package.json")?.unwrap_or_default();
-    let package: Package = match serde_json::from_str(&text) {
+    plan.dir = folder.dir().map(str::to_owned);
+    let package = match read(folder)? {
         Ok(package) => package,
         Err(error) => {
             warnings
@@ -68,41 +30,33 @@ pub(super) fn detect(
             return Ok(Some(plan));
         }
     };
-    if let Some((version, because)) = version::demanded(folder, package.engines.get("node"))? {
+    // In a monorepo the lock file lies above, and everything is installed from there.
+    let above = manager::root_of(folder);
+    let root = above.as_ref().unwrap_or(folder);
+    let root_package = if above.is_some() { read(root)?.unwrap_or_default() } else { Package::default() };
+    let installed_by = if above.is_some() { &root_package } else { &package };
+    let engine = package.engines.get("node");
+    let demanded = match version::demanded(folder, engine)? {
+        None if above.is_some() => version::demanded(root, root_package.engines.get("node"))?,
+        demanded => demanded,
+    };
+    if let Some((version, because)) = demanded {
         plan.version = Some(version);
         plan.because("version", because);
     }
     plan.environment.insert("NODE_ENV".to_owned(), "production".to_owned());
-    let (manager, because) = package_manager(folder, &package, warnings);
-    plan.package_manager = Some(manager.to_owned());
-    plan.because("package_manager", because);
-    if manager != "npm" && given.declared.install.is_none() {
-        if given.has_start() {
-            warnings.push(format!(
-                "`{manager}` isn't run by itself so far, so nothing is installed: say how in `{WORKSPACE_YAML}`, such as \
-                 `install: npx --yes {manager} install`"
-            ));
-        } else {
-            warnings.push(format!(
-                "this Node app uses `{manager}`, which isn't run by itself so far: it is stored but not started. To run it, say \
-                 how in `{WORKSPACE_YAML}`, such as `install: npx --yes {manager} install` and `start: node server.js`"
-            ));
-        }
-        return Ok(Some(plan));
+    let manager = Manager::of(root, installed_by, warnings)?;
+    plan.package_manager = Some(manager.kind.name().to_owned());
+    plan.because("package_manager", &manager.because);
+    start(folder, &package, &manager, &mut plan)?;
+    build(&package, &manager, &mut plan);
+    if plan.start.is_none() && !given.has_start() {
+        site::start(folder, &package, &mut plan);
     }
-    start(folder, &package, &mut plan)?;
-    if let Some(build) = package.scripts.get("build") {
-        let mut commands = Vec::new();
-        for name in ["prebuild", "build", "postbuild"] {
-            commands.extend(package.scripts.get(name).map(Command::parse));
-        }
-        plan.because("build", format!("scripts.build is `{build}`"));
-        plan.build = commands;
+    if given.declared.install.is_none() {
+        install(folder, root, [&package, installed_by], &manager, given, &mut plan, warnings)?;
     }
-    if manager == "npm" {
-        install(folder, &package, &mut plan, warnings)?;
-    }
-    if let Some(main) = package.main.as_str().filter(|main| !main.is_empty()) {
+    if let Some(main) = package.main() {
         let target = plan.start.as_ref().and_then(script_of);
         let main_is_start = target.as_deref().is_some_and(|target| clean(target) == clean(main));
         if plan.build.is_empty() && !main_is_start && !resolves(folder, main) {
@@ -110,94 +64,120 @@ pub(super) fn detect(
         }
     }
     if plan.start.is_none() && !given.has_start() {
-        warnings.push(format!(
-            "no start command found: package.json has no `start` script, and there is no server.js; the tree is stored, not run. \
-             Add a `start` script, or `start:` in `{WORKSPACE_YAML}`"
-        ));
+        warnings.push(no_start(folder, &package, &plan));
     }
     Ok(Some(plan))
 }
 
-fn package_manager(folder: &Folder<'_>, package: &Package, warnings: &mut Vec<String>) -> (&'static str, String) {
-    const MANAGERS: [(&str, &[&str]); 4] = [
-        ("npm", &["package-lock.json", "npm-shrinkwrap.json"]),
-        ("pnpm", &["pnpm-lock.yaml"]),
-        ("yarn", &["yarn.lock", ".yarnrc.yml"]),
-        ("bun", &["bun.lock", "bun.lockb"]),
-    ];
-    let asked = package.package_manager.as_str().map(|text| text.split('@').next().unwrap_or(text));
-    if let Some((manager, _)) = MANAGERS.iter().find(|(manager, _)| asked == Some(manager)) {
-        return (manager, "packageManager in package.json".to_owned());
-    }
-    let found: Vec<_> = MANAGERS
-        .iter()
-        .filter_map(|(manager, files)| Some((*manager, *files.iter().find(|file| folder.contains(file))?)))
-        .collect();
-    if let [(manager, file), (other, other_file), ..] = found[..] {
-        warnings.push(format!(
-            "both `{file}` and `{other_file}` are there: {manager} is used, not {other}; remove one of them or set \
-             `packageManager` in package.json"
-        ));
-    }
-    found.first().map_or(("npm", "no lock file".to_owned()), |(manager, file)| (manager, (*file).to_owned()))
+/// The folder's `package.json`, or why it can't be understood.
+fn read(folder: &Folder<'_>) -> Result<serde_json::Result<Package>, ApplicationError> {
+    let text = folder.text("package.json")?.unwrap_or_else(|| "{}".to_owned());
+    Ok(serde_json::from_str(&text))
 }
 
+fn no_start(folder: &Folder<'_>, package: &Package, plan: &Plan) -> String {
+    let mut text =
+        "no start command found: package.json has no `start` script, and there is no server.js; the tree is \
+                    stored, not run. "
+            .to_owned();
+    let members: Vec<&str> = folder
+        .paths()
+        .filter_map(|path| path.strip_suffix("/package.json"))
+        .filter(|path| !path.split('/').any(|part| part == "node_modules"))
+        .collect();
+    if !package.workspaces.is_null() && !members.is_empty() {
+        let list = members.iter().take(5).copied().collect::<Vec<_>>().join("`, `");
+        text.push_str(&format!("It is a monorepo: name the app as `dir:` in `{WORKSPACE_YAML}` (`{list}`)"));
+    } else if plan.build.is_empty() {
+        text.push_str(&format!("Add a `start` script, or `start:` in `{WORKSPACE_YAML}`"));
+    } else {
+        text.push_str(&format!(
+            "Add a `start` script, or `start:` in `{WORKSPACE_YAML}`; if the build makes a static site, `static: dist`"
+        ));
+    }
+    text
+}
+
+/// The build script, with those that run before and after it.
+fn build(package: &Package, manager: &Manager, plan: &mut Plan) {
+    let Some(build) = package.scripts.get("build") else { return };
+    plan.because("build", format!("scripts.build is `{build}`"));
+    plan.build = if manager.plug_and_play {
+        vec![Command::exec(["yarn", "run", "build"])]
+    } else {
+        let names = if manager.kind.runs_hooks() { &["prebuild", "build", "postbuild"][..] } else { &["build"] };
+        names.iter().filter_map(|name| package.scripts.get(name)).map(Command::parse).collect()
+    };
+}
+
+/// `packages` are the app's own, and the one where the lock file lies.
 fn install(
     folder: &Folder<'_>,
-    package: &Package,
+    root: &Folder<'_>,
+    packages: [&Package; 2],
+    manager: &Manager,
+    given: &Given<'_>,
     plan: &mut Plan,
     warnings: &mut Vec<String>,
 ) -> Result<(), ApplicationError> {
-    let lock = Lock::read(folder, warnings)?;
-    let drift = lock.as_ref().and_then(|lock| lock.drift(package));
-    let verb = match (&lock, drift) {
-        (Some(lock), None) => {
-            plan.because("install", lock.file);
-            "ci"
-        }
-        (Some(lock), Some(drift)) => {
-            warnings.push(format!(
-                "`{}` is out of step with package.json ({drift}): it will be installed unfrozen, with whatever versions fit then. \
-                 Run `npm install` and upload again",
-                lock.file
-            ));
-            plan.because("install", format!("{} is out of step with package.json", lock.file));
-            "install"
-        }
-        (None, _) => {
-            warnings.push(
-                "there is no package-lock.json: every install may bring other versions. Run `npm install` and keep the file, or \
-                 upload with `--include-lock` if it is ignored"
-                    .to_owned(),
-            );
-            plan.because("install", "no lock file");
-            "install"
-        }
+    let [package, root_package] = packages;
+    let is_member = root.dir() != folder.dir();
+    if manager.kind == Kind::Npm && !is_member && !package.wants_something() {
+        plan.because("package_manager", format!("{}; nothing to install", manager.because));
+        plan.inputs = manager.inputs(folder, package);
+        return Ok(());
+    }
+    let lock = Lock::read(root, manager, warnings)?;
+    let importer = if is_member { folder.path("").trim_end_matches('/').to_owned() } else { String::new() };
+    let importer = importer.strip_prefix(&root.path("")).unwrap_or(&importer);
+    let drift = lock.as_ref().and_then(|lock| {
+        let of_root = lock.drift(root_package, "").filter(|_| is_member);
+        lock.drift(package, importer).or(of_root)
+    });
+    let mend = format!("{} install", manager.kind.name());
+    let locked = Locked {
+        file: lock.as_ref().map_or_else(|| manager.kind.locks().last().copied().unwrap_or_default(), |lock| lock.file),
+        exists: lock.is_some(),
+        wanted: is_member || package.wants_something(),
+        manifest: "package.json",
+        drift: drift.as_deref(),
+        mend: &mend,
     };
-    let words = ["npm", verb].into_iter().chain(NPM_FLAGS).map(str::to_owned).collect();
-    plan.install = vec![Command::Exec(words)];
-    let because = development_dependencies(package, plan, lock.as_ref());
-    let (variable, reason) = match because {
-        Some(because) => ("npm_config_include", format!("with development dependencies: {because}")),
-        None => ("npm_config_omit", "without development dependencies: nothing names one".to_owned()),
+    let frozen = given.declared.lock.freezes(locked, plan, warnings)?;
+    let because = if is_member {
+        Some("other packages of the monorepo may need them".to_owned())
+    } else {
+        development_dependencies(package, plan, manager, lock.as_ref())
     };
-    plan.install_environment.insert(variable.to_owned(), "dev".to_owned());
+    manager.install(plan, frozen, because.is_some());
+    let reason = match because {
+        Some(because) => format!("with development dependencies: {because}"),
+        None => "without development dependencies: nothing names one".to_owned(),
+    };
     plan.because("install_environment", reason);
-    plan.inputs = inputs(folder, package, lock.as_ref());
+    plan.inputs = if is_member { vec![root.whole()] } else { manager.inputs(folder, package) };
     Ok(())
 }
 
 /// Why development dependencies are needed at run time, if they are.
-fn development_dependencies(package: &Package, plan: &Plan, lock: Option<&Lock>) -> Option<String> {
+fn development_dependencies(package: &Package, plan: &Plan, manager: &Manager, lock: Option<&Lock>) -> Option<String> {
     if !plan.build.is_empty() {
         return Some("the build script may need them".to_owned());
     }
-    if let Some(script) = LIFECYCLE.iter().find(|script| package.scripts.get(script).is_some()) {
+    if let Some(script) = package.lifecycle_script() {
         return Some(format!("the {script} script may need them"));
+    }
+    if manager.kind == Kind::Berry {
+        return Some("Yarn installs everything".to_owned());
     }
     let Some(lock) = lock else {
         return Some("no lock file tells what they are for".to_owned());
     };
+    // Only npm's lock file says which package brings a program.
+    let starts_node = plan.start.as_ref().is_some_and(|start| script_of(start).is_some());
+    if manager.kind != Kind::Npm && !starts_node && !package.dev_dependencies.0.is_empty() {
+        return Some("the start command may need them".to_owned());
+    }
     let words = plan.start.as_ref().map(Command::words).unwrap_or_default();
     let named = |word: &String| {
         let mut parts = word.trim_start_matches("node_modules/").split('/');
@@ -212,32 +192,14 @@ fn development_dependencies(package: &Package, plan: &Plan, lock: Option<&Lock>)
     words.iter().find(|word| named(word)).map(|word| format!("the start command names `{word}`"))
 }
 
-/// The files that `npm` reads while it installs.
-fn inputs(folder: &Folder<'_>, package: &Package, lock: Option<&Lock>) -> Vec<String> {
-    let reads_tree = LIFECYCLE.iter().any(|script| package.scripts.get(script).is_some())
-        || !package.workspaces.is_null()
-        || [&package.dependencies, &package.dev_dependencies, &package.optional_dependencies]
-            .iter()
-            .any(|texts| texts.0.values().any(|range| range.starts_with("file:") || range.starts_with("link:")));
-    if reads_tree {
-        return vec![folder.whole()];
-    }
-    let files = [Some("package.json"), lock.map(|lock| lock.file), Some(".npmrc")];
-    let mut inputs: Vec<String> =
-        files.into_iter().flatten().filter(|file| folder.contains(file)).map(|file| folder.path(file)).collect();
-    if folder.paths().any(|path| path.starts_with("patches/")) {
-        inputs.push(folder.path("patches/"));
-    }
-    inputs
-}
-
-fn start(folder: &Folder<'_>, package: &Package, plan: &mut Plan) -> Result<(), ApplicationError> {
+fn start(folder: &Folder<'_>, package: &Package, manager: &Manager, plan: &mut Plan) -> Result<(), ApplicationError> {
     if let Some(script) = package.scripts.get("start") {
-        let (before, after) = (package.scripts.get("prestart"), package.scripts.get("poststart"));
-        plan.start = Some(match (before, after) {
+        let hook = |name| package.scripts.get(name).filter(|_| manager.kind.runs_hooks());
+        plan.start = Some(match (hook("prestart"), hook("poststart")) {
+            _ if manager.plug_and_play => Command::exec(["yarn", "run", "start"]),
             (None, None) => Command::parse(script),
             // Newlines inside the braces: a script may end in a comment.
-            _ => Command::Shell(
+            (before, after) => Command::Shell(
                 [before, Some(script), after]
                     .into_iter()
                     .flatten()
@@ -249,18 +211,25 @@ fn start(folder: &Folder<'_>, package: &Package, plan: &mut Plan) -> Result<(), 
         plan.because("start", "scripts.start");
         return Ok(());
     }
-    let main = package.main.as_str().filter(|main| !main.is_empty());
+    let program = |file: &str| match manager.kind {
+        Kind::Bun => Command::exec(["bun", file]),
+        _ if manager.plug_and_play => Command::exec(["yarn", "node", file]),
+        _ => Command::exec(["node", file]),
+    };
+    let main = package.main();
     let main_is = |file: &str| main.is_some_and(|main| clean(main) == file);
-    if folder.contains("server.js") {
-        plan.start = Some(Command::Exec(vec!["node".to_owned(), "server.js".to_owned()]));
-        plan.because("start", "server.js");
+    let servers: &[&str] =
+        if manager.kind == Kind::Bun { &["server.js", "server.ts", "index.ts"] } else { &["server.js"] };
+    if let Some(file) = folder.first_of(servers) {
+        plan.start = Some(program(file));
+        plan.because("start", file);
     } else if folder.contains("index.js") && (!main_is("index.js") || is_server(folder, "index.js")?) {
-        plan.start = Some(Command::Exec(vec!["node".to_owned(), "index.js".to_owned()]));
+        plan.start = Some(program("index.js"));
         plan.because("start", "index.js");
     } else if let Some(main) = main.map(clean)
         && is_server(folder, main)?
     {
-        plan.start = Some(Command::Exec(vec!["node".to_owned(), main.to_owned()]));
+        plan.start = Some(program(main));
         plan.because("start", "`main` in package.json, which opens a port");
     }
     Ok(())
@@ -270,6 +239,16 @@ fn start(folder: &Folder<'_>, package: &Package, plan: &mut Plan) -> Result<(), 
 fn is_server(folder: &Folder<'_>, path: &str) -> Result<bool, ApplicationError> {
     let text = folder.text(path)?.unwrap_or_default();
     Ok([".listen(", "createServer(", "createSecureServer("].iter().any(|call| text.contains(call)))
+}
+
+/// Whether `package.json` has anything to build or to start.
+pub(super) fn does_something(folder: &Folder<'_>) -> Result<bool, ApplicationError> {
+    // What can't be read is said where it is detected.
+    let Ok(package) = read(folder)? else { return Ok(true) };
+    let scripted = ["start", "build"].iter().any(|script| package.scripts.get(script).is_some());
+    let mut plan = Plan::new(Runtime::Node);
+    start(folder, &package, &Manager::of(folder, &package, &mut Vec::new())?, &mut plan)?;
+    Ok(scripted || plan.start.is_some())
 }
 
 fn clean(path: &str) -> &str {

@@ -24,6 +24,9 @@ pub struct Plan {
     /// The folder of the tree in which everything happens; the root when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir: Option<String>,
+    /// The folder of the tree in which `install` runs, where that isn't `dir`: `.` is the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub install_dir: Option<String>,
     /// Who installs dependencies, such as `npm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package_manager: Option<String>,
@@ -68,6 +71,16 @@ pub struct Plan {
     /// Set on top of [`Plan::environment`] while installing and building.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub install_environment: BTreeMap<String, String>,
+    /// Variables whose values whoever starts the container takes from its own environment: the application's name for
+    /// each, and the name there. Never a value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
+    /// Fixed ports of the host that lead to ports of the container, as Docker writes them, such as `5432:5432`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<String>,
+    /// Folders of the tree whose programs are found by name, before all others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path: Vec<String>,
     /// The files (relative to the tree's root) whose content decides whether `install` must be repeated. A path that
     /// ends in `/` means everything below it, and `./` the whole tree.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -86,6 +99,7 @@ impl Plan {
             version: None,
             image: None,
             dir: None,
+            install_dir: None,
             package_manager: None,
             install: Vec::new(),
             build: Vec::new(),
@@ -101,6 +115,9 @@ impl Plan {
             cpus: None,
             environment: BTreeMap::new(),
             install_environment: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            ports: Vec::new(),
+            path: Vec::new(),
             inputs: Vec::new(),
             reasons: Vec::new(),
         }
@@ -198,6 +215,11 @@ impl Runtime {
             return name;
         }
         RUNTIMES.iter().find(|(_, runtime)| runtime == self).map_or("custom", |(name, _)| name)
+    }
+
+    /// Whether there is an image that runs it: `workspace-NAME-s3`.
+    pub fn has_image(&self) -> bool {
+        matches!(self, Self::Node | Self::Python | Self::Php | Self::Static)
     }
 
     /// What `PORT` is when nothing says otherwise: what the runtime's frameworks listen on by themselves.

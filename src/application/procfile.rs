@@ -36,7 +36,7 @@ pub(super) fn read(folder: &Folder<'_>, warnings: &mut Vec<String>) -> Result<Pr
             warnings.push(format!("`{PROCFILE}` line {} isn't `name: command` and is skipped: {line}", number + 1));
             continue;
         };
-        let command = Command::parse(command);
+        let command = served_php(command).unwrap_or_else(|| Command::parse(command));
         match name {
             "web" => processes.web = Some(command),
             "release" => processes.release = Some(command),
@@ -46,6 +46,23 @@ pub(super) fn read(folder: &Folder<'_>, warnings: &mut Vec<String>) -> Result<Pr
         }
     }
     Ok(processes)
+}
+
+/// `vendor/bin/heroku-php-apache2 public/`: what only Heroku has, by what the image of PHP has.
+fn served_php(command: &str) -> Option<Command> {
+    let mut words = command.split_whitespace();
+    let program = words.next()?.rsplit('/').next()?;
+    let is_theirs = ["heroku-php-apache2", "heroku-php-nginx"].contains(&program);
+    let mut docroot = ".";
+    while let Some(word) = words.next() {
+        if word.starts_with('-') {
+            // `-C nginx.conf`: a flag of one letter has a value.
+            words.by_ref().take(usize::from(word.len() == 2)).for_each(drop);
+        } else {
+            docroot = word.trim_end_matches('/');
+        }
+    }
+    is_theirs.then(|| Command::exec(["php-serve", docroot]))
 }
 
 pub(super) fn apply(processes: Processes, plan: &mut Plan) {

@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 
 use super::*;
 
+mod node;
+mod php;
+mod python;
+mod sites;
+
 struct Tree(BTreeMap<String, Vec<u8>>);
 
 impl SourceTree for Tree {
@@ -128,19 +133,23 @@ fn a_start_target_that_is_not_uploaded_is_named() {
 }
 
 #[test]
-fn other_package_managers_and_languages_claim_no_start() {
-    for (files, runtime, manager) in [
-        (&[("package.json", EXPRESS), ("pnpm-lock.yaml", "")][..], Runtime::Node, Some("pnpm")),
-        (&[("package.json", EXPRESS), ("yarn.lock", "")], Runtime::Node, Some("yarn")),
-        (&[("package.json", EXPRESS), ("requirements.txt", "")], Runtime::Python, None),
-        (&[("package.json", EXPRESS), ("Gemfile", "")], Runtime::Ruby, None),
-        (&[("index.html", "")], Runtime::Static, None),
+fn what_has_no_image_says_so_and_names_the_way_out() {
+    for (file, runtime) in [
+        ("go.mod", Runtime::Go),
+        ("Gemfile", Runtime::Ruby),
+        ("Cargo.toml", Runtime::Rust),
+        ("pom.xml", Runtime::Java),
+        ("deno.json", Runtime::Deno),
     ] {
-        let found = look(files);
+        let found = look(&[("package.json", EXPRESS), (file, "")]);
         let plan = found.plan.unwrap();
-        assert_eq!((&plan.runtime, plan.package_manager.as_deref(), &plan.start), (&runtime, manager, &None));
-        assert!(found.warnings[0].contains("workspace.yaml"), "{:?}", found.warnings);
+        assert_eq!((&plan.runtime, &plan.start), (&runtime, &None));
+        assert!(found.warnings[0].contains("`image:`"), "{:?}", found.warnings);
     }
+    let started = look(&[("go.mod", ""), ("workspace.yaml", "start: ./app\n")]);
+    assert!(started.warnings[0].contains("no image for go"), "{:?}", started.warnings);
+    let own = look(&[("go.mod", ""), ("workspace.yaml", "start: ./app\nimage: go:1\n")]);
+    assert_eq!(own.warnings, Vec::<String>::new());
 }
 
 #[test]
@@ -272,4 +281,50 @@ fn workspace_yaml_takes_one_domain_and_a_list_of_volumes() {
     let plan = plan(&[("workspace.yaml", yaml), ("package.json", EXPRESS)]);
     assert_eq!(plan.domains, ["a.example.com"]);
     assert_eq!((plan.volumes["db"].as_str(), plan.memory.as_deref()), ("/data", Some("33554432")));
+}
+
+#[test]
+fn workspace_yaml_names_secrets_and_ports() {
+    let plan_of = |yaml: &str| plan(&[("workspace.yaml", yaml), ("package.json", EXPRESS)]);
+    let plan = plan_of("secrets: [DATABASE_URL]\nports: '5432:5432'\n");
+    assert_eq!(plan.secrets["DATABASE_URL"], "DATABASE_URL");
+    assert_eq!(plan.ports, ["5432:5432"]);
+    let plan = plan_of("secrets: {DATABASE_URL: SHOP_DATABASE_URL}\nports: ['127.0.0.1:53:53/udp', '53:53']\n");
+    assert_eq!(plan.secrets["DATABASE_URL"], "SHOP_DATABASE_URL");
+    assert_eq!(plan.ports, ["127.0.0.1:53:53/udp", "53:53"]);
+}
+
+#[test]
+fn what_can_be_no_secret_and_no_port_is_refused() {
+    for (yaml, message) in [
+        (
+            "secrets: [S3_SECRET_KEY]",
+            "`workspace.yaml` line 1: `secrets` has `S3_SECRET_KEY`, which is a setting of `workspace` itself: take another name",
+        ),
+        (
+            "secrets: {A: 'postgres://u:p@h/db'}",
+            "`workspace.yaml` line 1: `secrets` has something that can't be a variable's name: letters, digits and `_`",
+        ),
+        (
+            "secrets: A",
+            "`workspace.yaml` line 1: `secrets` must be a list of variables' names, or `NAME: NAME_OUTSIDE` lines",
+        ),
+        (
+            "ports: 5432",
+            "`workspace.yaml` line 1: `ports` has `5432`, which isn't HOST:CONTAINER such as `5432:5432` or `127.0.0.1:53:53/udp`",
+        ),
+        ("ports: ['1:2', '1:3']", "`workspace.yaml` line 1: `ports` has one port of the host twice, in `1:3`"),
+        ("replicas: 2\nports: ['1:2']", "`workspace.yaml` line 2: `ports` can't be shared by several `replicas`"),
+        ("lock: stric", "`workspace.yaml` line 1: `lock` is `stric`, which is no policy; did you mean `strict`?"),
+        ("static: 7", "`workspace.yaml` line 1: `static` must be a folder, `true`, or `{dir: dist, spa: true}`"),
+    ] {
+        assert_eq!(try_look(&[("workspace.yaml", yaml)]).unwrap_err().to_string(), message);
+    }
+}
+
+/// A value that was written by mistake is not repeated, wherever the message goes.
+#[test]
+fn a_secret_in_the_wrong_place_is_not_shown() {
+    let error = try_look(&[("workspace.yaml", "secrets: {A: hunter2!}")]).unwrap_err().to_string();
+    assert!(!error.contains("hunter2"), "{error}");
 }

@@ -51,7 +51,7 @@ fn dry_run(context: &Context, preview: &Preview, json: bool) -> anyhow::Result<E
             "files": files,
             "bytes": bytes,
             "excluded": Report::excluded(&preview.excluded),
-            "runtime": preview.runtime,
+            "runtime": preview.plan.as_ref().map(|plan| plan.runtime.to_string()),
         }))?;
         return Ok(Exit::Success.into());
     }

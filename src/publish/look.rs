@@ -24,7 +24,7 @@ pub fn preview(folder: &Path, options: SourceOptions) -> Result<Preview, Publish
     };
     Ok(Preview {
         entries: selection.entries.iter().map(|entry| (entry.path.to_string(), bytes(entry))).collect(),
-        runtime: detection.plan.as_ref().map(|plan| plan.runtime.to_string()),
+        plan: detection.plan,
         warnings: selection.warnings.iter().chain(&detection.warnings).cloned().collect(),
         excluded: selection.excluded,
     })

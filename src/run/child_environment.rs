@@ -4,17 +4,39 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::application::Plan;
-use crate::environment::{Environment, STORAGE_MODE, WORKSPACE_CA_BUNDLE};
-
-/// Our own settings, among them the store's keys: neither an installed package's script nor the application sees them.
-fn is_ours(name: &str) -> bool {
-    ["S3_", "AWS_", "WORKSPACE_"].iter().any(|prefix| name.starts_with(prefix)) || name == STORAGE_MODE
-}
+use crate::environment::{Environment, WORKSPACE_CA_BUNDLE, is_ours};
 
 /// Variables by which programs are told about certificate authorities and that replace the system's list, so they need
 /// the whole of it.
-const BUNDLE_VARIABLES: [&str; 6] =
-    ["SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "COMPOSER_CAFILE", "GIT_SSL_CAINFO"];
+const BUNDLE_VARIABLES: [&str; 7] = [
+    // OpenSSL, and with it Python, PHP and Ruby; uv.
+    "SSL_CERT_FILE",
+    "PIP_CERT",
+    // Poetry, Pipenv, and whatever else is built on Python's requests.
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "COMPOSER_CAFILE",
+    "GIT_SSL_CAINFO",
+    // Yarn from 3.2 on.
+    "YARN_HTTPS_CA_FILE_PATH",
+];
+
+/// Variables by which package managers are told where to keep what they fetched, and the folder of each below that of all.
+const CACHE_VARIABLES: [(&str, &str); 9] = [
+    ("npm_config_cache", "npm"),
+    ("npm_config_store_dir", "pnpm"),
+    ("YARN_GLOBAL_FOLDER", "yarn-berry"),
+    ("BUN_INSTALL_CACHE_DIR", "bun"),
+    ("PIP_CACHE_DIR", "pip"),
+    ("UV_CACHE_DIR", "uv"),
+    ("POETRY_CACHE_DIR", "poetry"),
+    ("COMPOSER_CACHE_DIR", "composer"),
+    // Yarn 1, Pipenv, node-gyp, and the rest of those who keep to the rules of XDG.
+    ("XDG_CACHE_HOME", ""),
+];
+
+/// Questions that nobody is there to answer.
+const ANSWERS: [(&str, &str); 2] = [("npm_config_confirm_modules_purge", "false"), ("COMPOSER_NO_INTERACTION", "1")];
 
 /// Where Debian, Alpine and Red Hat keep the system's authorities.
 const SYSTEM_BUNDLES: [&str; 3] =
@@ -32,33 +54,56 @@ pub(super) struct ChildEnvironment {
 }
 
 impl ChildEnvironment {
-    /// `folder` is where the plan's commands run, `bundle` the file of authorities to trust.
-    pub(super) fn new(environment: &Environment, plan: &Plan, folder: &Path, bundle: Option<&Bundle>) -> Self {
+    /// `root` is where the tree is, `bundle` the file of authorities to trust, `cache` a folder for package managers.
+    pub(super) fn new(
+        environment: &Environment,
+        plan: &Plan,
+        root: &Path,
+        bundle: Option<&Bundle>,
+        cache: Option<&Path>,
+    ) -> Self {
         let mut start: BTreeMap<String, String> = plan.environment.clone();
         if let Some(bundle) = bundle {
             let whole = bundle.whole.to_string_lossy().into_owned();
             start.extend(BUNDLE_VARIABLES.iter().map(|name| ((*name).to_owned(), whole.clone())));
-            // Node and npm add this one to what they trust already.
+            // What runs on Node adds this one to what it trusts already.
             start.insert("NODE_EXTRA_CA_CERTS".to_owned(), bundle.extra.to_string_lossy().into_owned());
         }
         start.insert("HOST".to_owned(), "0.0.0.0".to_owned());
         // What the container was given wins over the plan's defaults.
-        start.extend(
-            environment
-                .iter()
-                .filter(|(name, _)| !is_ours(name))
-                .map(|(name, value)| (name.to_owned(), value.to_owned())),
-        );
+        let given = environment.iter().filter(|(name, _)| !is_ours(name));
+        start.extend(given.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let port = start.get("PORT").and_then(|port| port.parse().ok()).filter(|port| *port > 0).unwrap_or(plan.port);
         start.insert("PORT".to_owned(), port.to_string());
-        let programs = folder.join("node_modules/.bin");
-        let path =
-            start.get("PATH").map_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", |path| path);
-        start.insert("PATH".to_owned(), format!("{}:{path}", programs.display()));
-        let mut install = start.clone();
+        if let Some(venv) = plan.path.iter().find_map(|folder| folder.strip_suffix("/bin")).filter(|_| is_python(plan))
+        {
+            start.insert("VIRTUAL_ENV".to_owned(), root.join(venv).display().to_string());
+        }
+        start.insert("PATH".to_owned(), path(plan, root, start.get("PATH")));
+        let mut install: BTreeMap<String, String> =
+            ANSWERS.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        for (name, folder) in CACHE_VARIABLES {
+            install.extend(cache.map(|cache| (name.to_owned(), cache.join(folder).display().to_string())));
+        }
+        install.extend(start.clone());
         install.extend(plan.install_environment.clone());
         Self { start, install, port }
     }
+}
+
+fn is_python(plan: &Plan) -> bool {
+    plan.runtime == crate::application::Runtime::Python
+}
+
+/// Where programs are looked for: what the plan names, then what Node's packages bring to the folder and to those above it,
+/// then the image's own.
+fn path(plan: &Plan, root: &Path, given: Option<&String>) -> String {
+    let mut folders: Vec<PathBuf> = plan.path.iter().map(|folder| root.join(folder)).collect();
+    let dir = PathBuf::from(plan.dir.as_deref().unwrap_or_default());
+    folders.extend(dir.ancestors().map(|dir| root.join(dir).join("node_modules/.bin")));
+    let given = given.map_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", |path| path);
+    let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    format!("{}:{given}", folders.join(":"))
 }
 
 /// The files of certificate authorities that `WORKSPACE_CA_BUNDLE` leads to.
@@ -105,7 +150,7 @@ mod tests {
         let mut plan = Plan::new(Runtime::Node);
         plan.environment.insert("NODE_ENV".to_owned(), "production".to_owned());
         plan.install_environment.insert("npm_config_omit".to_owned(), "dev".to_owned());
-        let found = ChildEnvironment::new(&environment, &plan, Path::new("/app"), None);
+        let found = ChildEnvironment::new(&environment, &plan, Path::new("/app"), None, None);
         let expected = [
             ("DATABASE_URL", "d"),
             ("HOST", "0.0.0.0"),
@@ -118,9 +163,35 @@ mod tests {
     }
 
     #[test]
+    fn programs_are_found_where_they_were_installed() {
+        let mut plan = Plan::new(Runtime::Python);
+        plan.dir = Some("packages/api".to_owned());
+        plan.path = vec!["packages/api/.venv/bin".to_owned()];
+        let environment = Environment::from_pairs([("PATH", "/bin"), ("PIP_CACHE_DIR", "/elsewhere")]);
+        let found = ChildEnvironment::new(&environment, &plan, Path::new("/app"), None, Some(Path::new("/cache")));
+        assert_eq!(
+            found.start["PATH"],
+            "/app/packages/api/.venv/bin:/app/packages/api/node_modules/.bin:/app/packages/node_modules/.bin:\
+             /app/node_modules/.bin:/bin"
+        );
+        assert_eq!(found.start["VIRTUAL_ENV"], "/app/packages/api/.venv");
+        assert_eq!((found.install["UV_CACHE_DIR"].as_str(), found.start.get("UV_CACHE_DIR")), ("/cache/uv", None));
+        assert_eq!(found.install["PIP_CACHE_DIR"], "/elsewhere");
+    }
+
+    #[test]
+    fn a_bundle_reaches_every_manager() {
+        let bundle = Bundle { extra: "/extra.pem".into(), whole: "/whole.pem".into() };
+        let plan = Plan::new(Runtime::Node);
+        let found = ChildEnvironment::new(&Environment::default(), &plan, Path::new("/app"), Some(&bundle), None);
+        assert!(BUNDLE_VARIABLES.iter().all(|name| found.install[*name] == "/whole.pem"), "{found:?}");
+        assert_eq!(found.install["NODE_EXTRA_CA_CERTS"], "/extra.pem");
+    }
+
+    #[test]
     fn a_given_port_wins() {
         let environment = Environment::from_pairs([("PORT", "8123")]);
-        let found = ChildEnvironment::new(&environment, &Plan::new(Runtime::Node), Path::new("/app"), None);
+        let found = ChildEnvironment::new(&environment, &Plan::new(Runtime::Node), Path::new("/app"), None, None);
         assert_eq!((found.port, found.start["PORT"].as_str()), (8123, "8123"));
     }
 }

@@ -71,6 +71,7 @@ pub(super) fn install_stamp(plan: &Plan, runtime_version: &str, row: &str, dir: 
     };
     let settings = (&plan.runtime, &plan.dir, &plan.install, &plan.environment, &plan.install_environment);
     part(&serde_json::to_vec(&settings)?);
+    part(&serde_json::to_vec(&(&plan.install_dir, &plan.path))?);
     part(runtime_version.as_bytes());
     part(std::env::consts::ARCH.as_bytes());
     for input in &plan.inputs {

@@ -51,6 +51,11 @@ fn count_of_kills(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
+/// Whether there is such a folder, and this user may write to it.
+pub(super) fn is_writable(folder: &std::path::Path) -> bool {
+    folder.is_dir() && rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
 /// Whether this is a container's first process.
 pub(super) fn is_first_process() -> bool {
     std::process::id() == 1

@@ -1,4 +1,4 @@
-//! The keys that say where and how large it runs: `domains`, `replicas`, `volumes`, `memory`, `cpus`.
+//! The keys that say where and how large it runs: `domains`, `replicas`, `volumes`, `ports`, `memory`, `cpus`.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_yaml::Value;
 use super::{Problem, text};
 
 /// Most containers of one workspace on one host.
-const MAX_REPLICAS: u16 = 32;
+pub(super) const MAX_REPLICAS: u16 = 32;
 /// Longest host name, as DNS has it.
 const MAX_DOMAIN: usize = 253;
 /// Below this no runtime starts.
@@ -123,6 +123,40 @@ fn mount_point(name: &str, text: &str) -> Result<String, Problem> {
         ));
     }
     Ok(path)
+}
+
+/// One fixed port of the host, or several, as Docker writes them.
+pub(super) fn ports(value: Value) -> Result<Vec<String>, Problem> {
+    let values = if let Value::Sequence(items) = value { items } else { vec![value] };
+    let mut ports: Vec<String> = Vec::new();
+    for value in values {
+        let port = text(value)?;
+        if host_port(&port).is_none() {
+            return wrong(format!(
+                "has `{port}`, which isn't HOST:CONTAINER such as `5432:5432` or `127.0.0.1:53:53/udp`"
+            ));
+        }
+        if ports.iter().any(|other| host_port(other) == host_port(&port)) {
+            return wrong(format!("has one port of the host twice, in `{port}`"));
+        }
+        ports.push(port);
+    }
+    Ok(ports)
+}
+
+/// Address, port and protocol on the host. `None` where the text is no such thing.
+fn host_port(text: &str) -> Option<(&str, u16, &str)> {
+    let (addresses, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (host, container) = addresses.rsplit_once(':')?;
+    let (address, host) = host.rsplit_once(':').unwrap_or(("", host));
+    let number = |text: &str| {
+        text.parse::<u16>().ok().filter(|port| *port > 0 && text.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let plain = address.is_empty()
+        || address.parse::<std::net::Ipv4Addr>().is_ok()
+        || address.strip_prefix('[')?.strip_suffix(']')?.parse::<std::net::Ipv6Addr>().is_ok();
+    number(container)?;
+    (plain && ["tcp", "udp"].contains(&protocol)).then_some((address, number(host)?, protocol))
 }
 
 /// A size as Docker writes it.

@@ -1,0 +1,151 @@
+//! Node's package managers.
+
+use super::*;
+
+const MONOREPO: &str = r#"{"private":true,"workspaces":["packages/*"],"packageManager":"npm@10.8.0"}"#;
+
+fn installs(files: &[(&str, &str)]) -> Vec<String> {
+    plan(files).install.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn each_manager_is_brought_by_npm_and_installs_frozen() {
+    let package = |manager: &str| {
+        format!(
+            r#"{{"packageManager":"{manager}","scripts":{{"start":"node server.js"}},"dependencies":{{"a":"^1.0.0"}}}}"#
+        )
+    };
+    let pnpm = package("pnpm@9.12.0+sha512.abc");
+    let lock = "lockfileVersion: '9.0'\nimporters:\n  .:\n    dependencies:\n      a:\n        specifier: ^1.0.0\n";
+    assert_eq!(
+        installs(&[("package.json", &pnpm), ("pnpm-lock.yaml", lock), ("server.js", "")]),
+        [
+            "npm install --prefix .workspace/tools --no-save --prefer-offline --no-audit --no-fund pnpm@9.12.0",
+            "pnpm install --frozen-lockfile --prefer-offline --prod",
+        ]
+    );
+    let yarn = package("yarn@1.22.22");
+    assert_eq!(
+        installs(&[("package.json", &yarn), ("yarn.lock", "# yarn lockfile v1\na@^1.0.0:\n"), ("server.js", "")])[1],
+        "yarn install --frozen-lockfile --prefer-offline --non-interactive --production"
+    );
+    let bun = package("bun@1.2.0");
+    let lock = r#"{"workspaces":{"":{"dependencies":{"a":"^1.0.0",},},},}"#;
+    assert_eq!(
+        installs(&[("package.json", &bun), ("bun.lock", lock), ("server.js", "")])[1],
+        "bun install --frozen-lockfile --production"
+    );
+}
+
+#[test]
+fn a_version_follows_from_the_lock_file_where_none_is_named() {
+    let tool = |file: &str, lock: &str| {
+        let install = installs(&[("package.json", EXPRESS), (file, lock), ("server.js", "")]);
+        install[0].rsplit(' ').next().unwrap().to_owned()
+    };
+    assert_eq!(tool("pnpm-lock.yaml", "lockfileVersion: 5.4\n"), "pnpm@7");
+    assert_eq!(tool("pnpm-lock.yaml", "lockfileVersion: '6.0'\n"), "pnpm@8");
+    assert_eq!(tool("pnpm-lock.yaml", "lockfileVersion: '9.0'\n"), "pnpm@9");
+    assert_eq!(tool("yarn.lock", "# yarn lockfile v1\n"), "yarn@1");
+    assert_eq!(tool("yarn.lock", "# x\n\n__metadata:\n  version: 6\n"), "@yarnpkg/cli-dist@3");
+    assert_eq!(tool("yarn.lock", "# x\n\n__metadata:\n  version: 8\n"), "@yarnpkg/cli-dist@4");
+}
+
+#[test]
+fn the_yarn_that_lies_in_the_tree_is_used() {
+    let files = [
+        ("package.json", EXPRESS),
+        (
+            "yarn.lock",
+            "\n__metadata:\n  version: 8\n\n\"a@workspace:.\":\n  resolution: \"a@workspace:.\"\n  dependencies:\n    express: \"npm:^4.18.0\"\n",
+        ),
+        (".yarnrc.yml", "yarnPath: .yarn/releases/yarn-4.5.0.cjs\nnodeLinker: node-modules\n"),
+        (".yarn/releases/yarn-4.5.0.cjs", ""),
+        ("server.js", ""),
+    ];
+    let found = plan(&files);
+    assert!(found.install[0].to_string().contains("exec node \"%s/.yarn/releases/yarn-4.5.0.cjs\""));
+    assert_eq!(found.install[1].to_string(), "yarn install --immutable");
+    assert_eq!(found.start.unwrap().to_string(), "node server.js");
+    assert_eq!(found.path, [".workspace/tools/node_modules/.bin"]);
+}
+
+#[test]
+fn only_yarn_can_run_what_it_keeps_in_archives() {
+    let package =
+        r#"{"packageManager":"yarn@4.5.0","scripts":{"prestart":"x","start":"node server.js","build":"tsc"}}"#;
+    let found = plan(&[("package.json", package), ("yarn.lock", "\n__metadata:\n  version: 8\n"), ("server.js", "")]);
+    assert_eq!(found.start.unwrap().to_string(), "yarn run start");
+    assert_eq!(found.build[0].to_string(), "yarn run build");
+}
+
+#[test]
+fn a_drift_is_seen_in_every_lock_file() {
+    for (file, lock) in [
+        ("package-lock.json", r#"{"packages":{"":{}}}"#),
+        ("pnpm-lock.yaml", "lockfileVersion: '9.0'\nimporters:\n  .: {}\n"),
+        ("yarn.lock", "# yarn lockfile v1\n\nother@^1.0.0:\n"),
+        ("yarn.lock", "\n__metadata:\n  version: 8\n\n\"a@workspace:.\":\n  resolution: \"a@workspace:.\"\n"),
+        ("bun.lock", r#"{"workspaces":{"":{}}}"#),
+    ] {
+        let files = [("package.json", EXPRESS), (file, lock), ("server.js", "")];
+        let found = look(&files);
+        assert!(found.warnings[0].contains("is out of step"), "{file}: {:?}", found.warnings);
+        let install = found.plan.unwrap().install.pop().unwrap().to_string();
+        assert!(
+            !install.contains(" --frozen") && !install.contains(" --immutable") && !install.contains(" ci "),
+            "{install}"
+        );
+        let strict = [files[0], files[1], files[2], ("workspace.yaml", "lock: strict\n")];
+        let error = try_look(&strict).unwrap_err().to_string();
+        assert!(error.contains("`express") && error.contains("lock: strict"), "{error}");
+        let update = [files[0], files[1], files[2], ("workspace.yaml", "lock: update\n")];
+        assert_eq!(look(&update).warnings, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_monorepo_is_installed_where_its_lock_file_is() {
+    let files = [
+        ("workspace.yaml", "dir: packages/api\n"),
+        ("package.json", MONOREPO),
+        ("package-lock.json", r#"{"packages":{"":{},"packages/api":{"dependencies":{"express":"^4.18.0"}}}}"#),
+        (".nvmrc", "20"),
+        ("packages/api/package.json", r#"{"scripts":{"start":"node api.js"},"dependencies":{"express":"^4.18.0"}}"#),
+        ("packages/api/api.js", ""),
+    ];
+    let found = look(&files);
+    assert_eq!(found.warnings, Vec::<String>::new());
+    let plan = found.plan.unwrap();
+    assert_eq!((plan.dir.as_deref(), plan.install_dir.as_deref()), (Some("packages/api"), Some(".")));
+    assert_eq!(plan.install[0].to_string(), "npm ci --prefer-offline --no-audit --no-fund");
+    assert_eq!((plan.version.as_deref(), &plan.inputs[..]), (Some("20"), &["./".to_owned()][..]));
+    let without = look(&files[1..]);
+    assert!(without.warnings.iter().any(|text| text.contains("`dir:`") && text.contains("packages/api")));
+}
+
+#[test]
+fn the_tools_of_a_monorepo_lie_at_its_root() {
+    let found = plan(&[
+        ("workspace.yaml", "dir: apps/web\n"),
+        ("apps/package.json", r#"{"packageManager":"pnpm@9.1.0"}"#),
+        ("apps/pnpm-lock.yaml", "lockfileVersion: '9.0'\n"),
+        ("apps/web/package.json", r#"{"scripts":{"start":"node a.js"}}"#),
+        ("apps/web/a.js", ""),
+    ]);
+    assert_eq!(found.install_dir.as_deref(), Some("apps"));
+    assert!(found.install[0].to_string().contains("--prefix ../.workspace/tools"), "{}", found.install[0]);
+}
+
+#[test]
+fn a_build_that_makes_a_site_is_served() {
+    let package = r#"{"scripts":{"build":"vite build"},"devDependencies":{"vite":"^5.0.0"}}"#;
+    let found = plan(&[("package.json", package), ("index.html", "")]);
+    assert_eq!(found.start.unwrap().to_string(), "workspace static dist");
+    assert_eq!(found.install_environment["npm_config_include"], "dev");
+    let declared = plan(&[("package.json", package), ("workspace.yaml", "static: {dir: out, spa: true}\n")]);
+    assert_eq!(
+        (declared.runtime, declared.start.unwrap().to_string()),
+        (Runtime::Node, "workspace static out --spa".to_owned())
+    );
+}

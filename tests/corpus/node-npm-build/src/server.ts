@@ -1,0 +1,9 @@
+declare const require: (name: string) => any;
+declare const process: { env: Record<string, string> };
+
+const http = require("node:http");
+const name: string = "node-npm-build";
+
+http
+  .createServer((_request: unknown, response: { end(text: string): void }) => response.end(`corpus ${name}\n`))
+  .listen(Number(process.env.PORT), process.env.HOST);

@@ -1,0 +1,1 @@
+setInterval(() => console.log("worked"), 1000);

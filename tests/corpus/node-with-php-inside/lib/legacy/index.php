@@ -1,0 +1,1 @@
+<?php echo "nobody runs this";

@@ -1,0 +1,4 @@
+const http = require("node:http");
+http
+  .createServer((request, response) => response.end("corpus node-with-php-inside\n"))
+  .listen(Number(process.env.PORT), process.env.HOST);

@@ -1,0 +1,1 @@
+module.exports = "node-yarn1";

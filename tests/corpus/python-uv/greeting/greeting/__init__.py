@@ -1,0 +1,1 @@
+TEXT = b"corpus python-uv\n"
