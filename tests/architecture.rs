@@ -107,6 +107,10 @@ fn lower_layers_know_nothing_of_higher_ones() {
         ("src/checkout", &["crate::publish", "crate::commands", "crate::cli", "crate::run", "clap::"]),
         ("src/grant.rs", &["crate::run", "crate::relay", "crate::commands", "crate::cli", "clap::"]),
         ("src/relay.rs", &["crate::store", "crate::run", "crate::commands", "crate::cli", "clap::"]),
+        (
+            "src/static_site",
+            &["crate::store", "crate::publish", "crate::run", "crate::commands", "crate::cli", "clap::"],
+        ),
         ("src/hosts", &["crate::publish", "crate::checkout", "crate::run", "crate::commands", "crate::cli", "clap::"]),
         ("src/compose", &["crate::commands", "crate::cli", "clap::"]),
         ("src/run", &["crate::commands", "crate::cli", "crate::monitor", "crate::engine", "clap::"]),

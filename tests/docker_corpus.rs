@@ -219,7 +219,7 @@ fn docker_an_image_of_ones_own_still_fetches() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/typescript-base");
     let site = Site::new("typescript");
     let base = succeed(
-        &mut std::process::Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/base-image")).arg("node"),
+        std::process::Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/base-image")).arg("node"),
     );
     let own = format!("test-pages-base:{}", std::process::id());
     let _remove = Image { name: own.clone() };

@@ -77,14 +77,15 @@ fn serve_names(known: &'static str) -> Arc<AtomicUsize> {
     asked
 }
 
-/// Runs the binary where there is nothing else.
+/// Runs the binary where there is nothing else but the devices that every container has: random numbers come from there.
 fn in_empty_root(root: &Path, endpoint: &str, arguments: &[&str]) -> Ran {
+    let script = "mount --rbind /dev \"$0/dev\" && exec chroot \"$0\" /workspace \"$@\"";
     let output = Command::new("unshare")
-        .args(["--map-root-user", "--root"])
+        .args(["--map-root-user", "--mount", "sh", "-c", script])
         .arg(root)
-        .arg("/workspace")
         .args(arguments)
         .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("HOME", "/tmp")
         .env("S3_ENDPOINT", endpoint)
         .env("S3_ACCESS_KEY", "made-up-access-key")
@@ -114,7 +115,7 @@ fn names_are_found_where_there_is_no_libc() {
     let root = environment.folder("root");
     let tree = root.join("tree");
     std::fs::create_dir_all(&tree).unwrap();
-    for folder in ["etc", "tmp"] {
+    for folder in ["dev", "etc", "tmp"] {
         std::fs::create_dir(root.join(folder)).unwrap();
     }
     std::fs::write(tree.join("file"), "text").unwrap();

@@ -18,8 +18,8 @@ const DEFAULT_PORT: u16 = 8080;
 
 /// Serve a folder of files over HTTP
 ///
-/// With index pages, ETags, ranges and compression. What begins with a dot is hidden, except `.well-known`. A `404.html` in the
-/// folder answers addresses that it doesn't have.
+/// With index pages, conditional requests, ranges and compression. What begins with a dot is hidden, except `.well-known`.
+/// A `404.html` in the folder answers addresses that it doesn't have.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
