@@ -135,6 +135,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         listen: (!args.once && !args.dry_run).then(|| args.listen.unwrap_or(default_address)),
         traefik: traefik(context),
         ca_bundle,
+        secrets: context.secrets()?,
     };
     let router = match &options.traefik {
         Some(traefik) => format!("Traefik, by files in {}", traefik.directory.display()),
