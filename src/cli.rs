@@ -10,7 +10,7 @@ use crate::commands;
 use crate::environment::{self, Environment};
 use crate::failure;
 use crate::output::{self, ColorChoice, Output, OutputOptions};
-use crate::settings::{self, EnvFile, Fetching, Purpose, Served, Settings, SettingsError};
+use crate::settings::{self, EnvFile, Fetching, Purpose, Secrets, Served, Settings, SettingsError};
 use crate::store::Store;
 
 /// Ship a source tree to S3 and run it anywhere as an ephemeral container
@@ -109,6 +109,11 @@ impl Context {
     pub fn served(&self) -> Result<Served, SettingsError> {
         let file = EnvFile::read(self.global.env_file.as_deref())?;
         settings::resolve_served(&self.global, &self.environment, &file)
+    }
+
+    /// What applications may ask for by name.
+    pub fn secrets(&self) -> Result<Secrets, SettingsError> {
+        Ok(Secrets::of(&self.environment, &EnvFile::read(self.global.env_file.as_deref())?))
     }
 
     /// What counts beside a grant.

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::application::{Plan, Runtime};
+use crate::environment::{is_variable_name, may_be_secret};
 use crate::names::{Selector, Version, WorkspaceName};
 use model::{Attached, File, Healthcheck, Network, Service, Volume};
 
@@ -127,6 +128,14 @@ pub enum ComposeError {
         /// The workspace.
         name: WorkspaceName,
     },
+    /// The plan asks for what no application may have.
+    #[error("`{name}` asks for the variable `{variable}` as a secret, which no application may be given")]
+    Secret {
+        /// The workspace.
+        name: WorkspaceName,
+        /// The variable.
+        variable: String,
+    },
     /// The model can't be written as YAML.
     #[error("can't write the YAML")]
     Yaml(#[from] serde_yaml::Error),
@@ -189,6 +198,7 @@ fn service(
     let no_start = || ComposeError::NoStart { name: name.clone(), number };
     let plan = application.plan.as_ref().filter(|plan| plan.start.is_some()).ok_or_else(no_start)?;
     let image = image(name, plan, options)?;
+    secrets(name, plan)?;
     if let Some(version) = &plan.version
         && options.image.is_none()
         && plan.image.is_none()
@@ -243,12 +253,13 @@ fn service(
         labels.extend(labels::traefik(label, &domains, plan.port, options.network.as_deref()));
     }
     let host_port = options.port.map(|port| port.to_string()).unwrap_or_default();
+    let own_port = format!("127.0.0.1:{host_port}:{}", plan.port);
     Ok(Service {
         image,
         container_name: format!("workspace-{name}"),
         command: vec!["run".to_owned(), if followed { name.to_string() } else { format!("{name}@{number}") }],
         environment: environment(plan, store, options),
-        ports: vec![format!("127.0.0.1:{host_port}:{}", plan.port)],
+        ports: std::iter::once(own_port).chain(plan.ports.iter().map(|port| model::literal(port))).collect(),
         volumes,
         // The default would be `noexec`, which some packages' install scripts don't survive.
         tmpfs: vec!["/tmp:exec,mode=1777,size=512m".to_owned()],
@@ -293,16 +304,27 @@ fn image(name: &WorkspaceName, plan: &Plan, options: &ComposeOptions) -> Result<
         return Ok(model::literal(image));
     }
     match &plan.runtime {
-        Runtime::Custom | Runtime::Other(_) => {
-            Err(ComposeError::NoImage { name: name.clone(), runtime: plan.runtime.clone() })
-        }
-        runtime => Ok(format!("workspace-{runtime}-s3:latest")),
+        runtime if runtime.has_image() => Ok(format!("workspace-{runtime}-s3:latest")),
+        runtime => Err(ComposeError::NoImage { name: name.clone(), runtime: runtime.clone() }),
+    }
+}
+
+/// The secrets of a plan: the application's name for each, and the name outside. A plan comes from a bucket, so nothing is
+/// taken for granted: a name could be that of the store's own keys.
+fn secrets<'a>(name: &WorkspaceName, plan: &'a Plan) -> Result<&'a BTreeMap<String, String>, ComposeError> {
+    let fits = |variable: &&String| is_variable_name(variable) && may_be_secret(variable);
+    match plan.secrets.iter().flat_map(|(inside, outside)| [inside, outside]).find(|variable| !fits(variable)) {
+        Some(variable) => Err(ComposeError::Secret { name: name.clone(), variable: variable.clone() }),
+        None => Ok(&plan.secrets),
     }
 }
 
 fn environment(plan: &Plan, store: &Store, options: &ComposeOptions) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     let mut set = |name: &str, value: String| variables.insert(name.to_owned(), value);
+    for (inside, outside) in &plan.secrets {
+        set(inside, format!("${{{outside}:?is not set, and the application needs it as {inside}}}"));
+    }
     for (name, value) in &options.environment {
         set(name, value.as_deref().map_or_else(|| format!("${{{name}}}"), model::literal));
     }

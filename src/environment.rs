@@ -109,6 +109,12 @@ pub fn is_ours(name: &str) -> bool {
     ["S3_", "AWS_", "WORKSPACE_"].iter().any(|prefix| name.starts_with(prefix)) || name == STORAGE_MODE
 }
 
+/// Whether a text can be a variable's name in every shell and in Docker Compose.
+pub fn is_variable_name(name: &str) -> bool {
+    name.starts_with(|character: char| character.is_ascii_alphabetic() || character == '_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
 /// Whether an application may be given a variable of whoever starts it. Not what is ours or Docker's, and not what decides how
 /// programs are found.
 pub fn may_be_secret(name: &str) -> bool {

@@ -42,6 +42,7 @@ use crate::engine::{Compose, Engine, EngineError};
 use crate::format::host::Managed;
 use crate::names::Pattern;
 use crate::names::WorkspaceName;
+use crate::settings::Secrets;
 use crate::store::bucket::{Bucket, BucketError, Level};
 use crate::store::{Store, StoreError};
 
@@ -80,6 +81,8 @@ pub struct Options {
     pub traefik: Option<Traefik>,
     /// A PEM file of certificate authorities for the containers.
     pub ca_bundle: Option<Vec<u8>>,
+    /// What applications ask for by name.
+    pub secrets: Secrets,
 }
 
 /// What a monitor works with.

@@ -5,6 +5,7 @@
 
 mod child_environment;
 mod gate;
+mod hints;
 pub mod outcome;
 mod probe;
 mod processes;
@@ -500,8 +501,11 @@ impl Run<'_> {
                 let mut outcome = Outcome::new(outcome::Step::Run, format!("`{start}` {ended}{when}"));
                 outcome.was_ready = was_ready;
                 outcome.out_of_memory = memory.killed(ended.is_kill());
-                let hint = if outcome.out_of_memory { outcome::MORE_MEMORY } else { "its log says more" };
-                hint.clone_into(&mut outcome.hint);
+                outcome.hint = if outcome.out_of_memory {
+                    outcome::MORE_MEMORY.to_owned()
+                } else {
+                    hints::of_end(ended.exit_code(), start).to_owned()
+                };
                 self.outcome = Some(outcome);
                 Ok(ended.exit_code())
             }

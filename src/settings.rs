@@ -22,7 +22,7 @@ use crate::environment::{
 
 pub use sources::{EnvFile, Source, VARIABLES};
 use sources::{Sources, Value};
-pub use types::{Backend, Keys, Limits, S3Settings, Secret, StoreSettings};
+pub use types::{Backend, Keys, Limits, S3Settings, Secret, Secrets, StoreSettings};
 
 /// The bucket of the embedded store and of custom endpoints, unless told otherwise.
 pub const DEFAULT_BUCKET: &str = "workspaces";
@@ -364,7 +364,7 @@ fn limits(sources: &Sources, report: &mut Report) -> Result<Limits, SettingsErro
 impl EnvFile {
     /// Nothing.
     pub fn empty() -> Self {
-        Self { path: PathBuf::from(".env"), values: BTreeMap::new() }
+        Self { path: PathBuf::from(".env"), values: BTreeMap::new(), others: BTreeMap::new() }
     }
 }
 

@@ -126,6 +126,21 @@ fn what_is_declared_counts_where_nothing_says_otherwise() {
 }
 
 #[test]
+fn secrets_are_references_and_ports_are_published() {
+    let mut plan = declared();
+    plan.secrets = BTreeMap::from([("DATABASE_URL".to_owned(), "SHOP_DATABASE_URL".to_owned())]);
+    plan.ports = vec!["5432:5432".to_owned()];
+    let rendered = render(&[application("shop", plan.clone())], &store(), &ComposeOptions::default()).unwrap();
+    let expected = "DATABASE_URL: ${SHOP_DATABASE_URL:?is not set, and the application needs it as DATABASE_URL}\n";
+    assert!(rendered.text.contains(expected), "{}", rendered.text);
+    assert!(rendered.text.contains("- 5432:5432\n"), "{}", rendered.text);
+    // A plan is data from a bucket: what `workspace.yaml` refuses may still stand in one.
+    plan.secrets.insert("STOLEN".to_owned(), "S3_SECRET_KEY".to_owned());
+    let refused = render(&[application("shop", plan)], &store(), &ComposeOptions::default()).unwrap_err();
+    assert!(matches!(refused, ComposeError::Secret { variable, .. } if variable == "S3_SECRET_KEY"));
+}
+
+#[test]
 fn several_workspaces_are_one_project() {
     let applications = [application("api", node()), application("web@3", node())];
     let rendered = render(&applications, &store(), &ComposeOptions::default()).unwrap();

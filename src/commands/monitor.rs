@@ -136,6 +136,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         grant_lifetime: Duration::from_secs(args.grant_lifetime),
         traefik: traefik(context),
         ca_bundle,
+        secrets: context.secrets()?,
     };
     let router = match &options.traefik {
         Some(traefik) => format!("Traefik, by files in {}", traefik.directory.display()),

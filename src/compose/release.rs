@@ -1,8 +1,8 @@
 //! The Compose file of one release: a version on one host, as the monitor starts it.
 //!
 //! A release is a project of its own. Its containers join the shared network under names of their own, so that several
-//! releases of a workspace can run side by side; they publish no ports, hold no keys, and find what they need to fetch the
-//! tree in a volume.
+//! releases of a workspace can run side by side; they publish no ports but those that are declared, hold no keys, and find what
+//! they need to fetch the tree in a volume.
 
 use std::collections::BTreeMap;
 
@@ -67,9 +67,16 @@ pub fn image_of(name: &WorkspaceName, plan: &Plan) -> Result<String, ComposeErro
     super::image(name, plan, &ComposeOptions::default()).map(|image| image.replace("$$", "$"))
 }
 
-/// Renders the file.
+/// The variable of Compose's own environment that holds a secret. A name of its own, so that no workspace can set what
+/// Compose itself listens to.
+pub fn secret_variable(inside: &str) -> String {
+    format!("WORKSPACE_SECRET_{inside}")
+}
+
+/// Renders the file. It holds no values of secrets, but references to [`secret_variable`].
 pub fn render_release(spec: &ReleaseSpec<'_>) -> Result<String, ComposeError> {
     let image = super::image(spec.name, spec.plan, &ComposeOptions::default())?;
+    let secrets = super::secrets(spec.name, spec.plan)?;
     let mut file = File::default();
     file.networks.insert("workspaces".to_owned(), Network { external: true, name: Some(spec.network.to_owned()) });
     let mut mounts = vec![APP_DIR.to_owned(), format!("grant:{GRANT_DIR}:ro")];
@@ -82,6 +89,9 @@ pub fn render_release(spec: &ReleaseSpec<'_>) -> Result<String, ComposeError> {
     for container in spec.containers {
         let mut environment = BTreeMap::new();
         let mut set = |name: &str, value: String| environment.insert(name.to_owned(), value);
+        for inside in secrets.keys() {
+            set(inside, format!("${{{}:?is not set}}", secret_variable(inside)));
+        }
         set("WORKSPACE_GRANT", format!("{GRANT_DIR}/{GRANT_FILE}"));
         set("WORKSPACE_INSTALL_LIMIT", spec.install_limit.to_string());
         set("WORKSPACE_READY_LIMIT", spec.ready_limit.to_string());
@@ -106,7 +116,12 @@ pub fn render_release(spec: &ReleaseSpec<'_>) -> Result<String, ComposeError> {
             container_name: container.container.clone(),
             command: vec!["run".to_owned(), format!("{}@{}", spec.name, spec.number)],
             environment,
-            ports: Vec::new(),
+            // Of all containers only the one that serves: a port of the host is there once.
+            ports: if container.process.is_none() {
+                spec.plan.ports.iter().map(|port| literal(port)).collect()
+            } else {
+                Vec::new()
+            },
             volumes: mounts.clone(),
             tmpfs: vec!["/tmp:exec,mode=1777,size=512m".to_owned()],
             read_only: true,

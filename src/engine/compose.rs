@@ -1,5 +1,6 @@
 //! Docker Compose: `docker compose` where the plugin is there, else `docker-compose`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -68,20 +69,34 @@ impl Compose {
     }
 
     /// Creates and starts what is missing of a project; what is there stays as it is.
-    pub async fn up(&self, project: &str, file: &str) -> Result<(), EngineError> {
-        self.run(project, file, &["up", "--detach", "--no-build", "--no-recreate"]).await
+    ///
+    /// `variables` are what the file refers to.
+    pub async fn up(&self, project: &str, file: &str, variables: &BTreeMap<String, String>) -> Result<(), EngineError> {
+        self.run(project, file, variables, &["up", "--detach", "--no-build", "--no-recreate"]).await
     }
 
     /// Brings the images of a project.
-    pub async fn pull(&self, project: &str, file: &str) -> Result<(), EngineError> {
-        self.run(project, file, &["pull", "--quiet"]).await
+    pub async fn pull(
+        &self,
+        project: &str,
+        file: &str,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<(), EngineError> {
+        self.run(project, file, variables, &["pull", "--quiet"]).await
     }
 
-    async fn run(&self, project: &str, file: &str, arguments: &[&str]) -> Result<(), EngineError> {
+    async fn run(
+        &self,
+        project: &str,
+        file: &str,
+        variables: &BTreeMap<String, String>,
+        arguments: &[&str],
+    ) -> Result<(), EngineError> {
         let failed = |reason: String| EngineError::Compose { project: project.to_owned(), reason };
         let io_error = |source| EngineError::Io { action: "run Docker Compose", source };
         let mut child = self
             .command()
+            .envs(variables)
             // Without a folder of the project's own, the current one would be searched for `.env`.
             .args(["--project-name", project, "--project-directory", "/", "--file", "-"])
             .args(arguments)

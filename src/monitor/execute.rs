@@ -220,6 +220,8 @@ impl Monitor {
         if matches!(&error, ReconcileError::Engine(EngineError::NotFound { .. } | EngineError::Compose { .. })) {
             let image = crate::compose::release::image_of(name, &target.plan).unwrap_or_default();
             failure.hint = format!("is the image `{image}` on this host? `make images`, or `docker pull`");
+        } else if matches!(&error, ReconcileError::Secrets { .. }) {
+            failure.hint = "set it in the monitor's environment or its `.env`, and start the monitor again".to_owned();
         } else if matches!(&error, ReconcileError::Compose(_)) {
             // The plan itself can't be rendered: no time will mend that.
             failure.bad = true;

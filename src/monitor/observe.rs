@@ -53,6 +53,12 @@ pub enum ReconcileError {
     /// Nothing can be rendered.
     #[error(transparent)]
     Compose(#[from] crate::compose::ComposeError),
+    /// The plan names variables that aren't set where the monitor runs.
+    #[error("{} not set where the monitor runs, and the application asks for it in `secrets:`", names.join(", "))]
+    Secrets {
+        /// The variables.
+        names: Vec<String>,
+    },
     /// The planner wants something done with a version of which nothing is known.
     #[error("nothing is known of the version {row}")]
     UnknownVersion {

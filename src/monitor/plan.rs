@@ -252,6 +252,10 @@ fn bad(situation: &Situation<'_>, target: &Target) -> Planned {
         None => Planned::new(HostPhase::Failed, cause.clone()),
     };
     let removal = Step::Remove(row);
+    if target.takes_ports() {
+        // What is live can't start again while the failed one has its ports.
+        planned.steps.sort_by_key(|(step, _)| *step != removal);
+    }
     let planned_already = planned.steps.iter().any(|(step, _)| *step == removal);
     if situation.live != Some(row) && situation.release(row).is_some() && !planned_already {
         planned.steps.insert(0, (removal, format!("version {number} failed")));
@@ -295,6 +299,10 @@ fn advance(situation: &Situation<'_>, target: &Target) -> Planned {
         return planned;
     }
     let Some(release) = situation.release(row) else {
+        if let Some(live) = in_the_way(situation, target) {
+            let cause = "both would take the same ports of the host";
+            return Planned::new(HostPhase::Fetch, cause).step(Step::Stop(live, Who::All), cause);
+        }
         return create(situation, target, format!("version {number} is wanted"));
     };
     if let Some(ended) = release.ended().next() {
@@ -322,7 +330,8 @@ fn advance(situation: &Situation<'_>, target: &Target) -> Planned {
                 InsidePhase::Install => HostPhase::Install,
                 _ => HostPhase::Build,
             };
-            keep_live(situation, host_phase, format!("version {number} is prepared")).until(deadline)
+            keep_live_unless_ports(situation, target, host_phase, format!("version {number} is prepared"))
+                .until(deadline)
         }
         InsidePhase::Held | InsidePhase::Release => held(situation, target, release),
         InsidePhase::Start | InsidePhase::Ending => {
@@ -354,14 +363,19 @@ fn held(situation: &Situation<'_>, target: &Target, release: &Release) -> Planne
             ReleaseCommand::Here => ("its release command runs".to_owned(), release.slowest() == InsidePhase::Held),
             _ => ("it has a release command".to_owned(), true),
         };
-        let planned = keep_live(situation, HostPhase::Release, format!("version {number}: {cause}")).until(soon);
+        let why = format!("version {number}: {cause}");
+        let planned = keep_live_unless_ports(situation, target, HostPhase::Release, why).until(soon);
         return if step { planned.step(Step::ReleaseCommand(row), cause) } else { planned };
     }
     if target.is_exclusive()
         && let Some(live) = situation.live.and_then(|live| situation.release(live))
         && live.runs()
     {
-        let cause = "both would write to the same volumes";
+        let cause = if target.takes_ports() {
+            "both would take the same ports of the host"
+        } else {
+            "both would write to the same volumes"
+        };
         return Planned::new(HostPhase::Start, cause).step(Step::Stop(live.row, Who::All), cause);
     }
     let cause = format!("version {number} is installed");
@@ -393,6 +407,18 @@ fn keep_live(situation: &Situation<'_>, phase: HostPhase, cause: String) -> Plan
 /// The same, except where the live release was stopped to make room.
 fn keep_live_unless_exclusive(situation: &Situation<'_>, target: &Target, phase: HostPhase, cause: String) -> Planned {
     if target.is_exclusive() { Planned::new(phase, cause) } else { keep_live(situation, phase, cause) }
+}
+
+/// The same, except where it had to be stopped before the new one could be made.
+fn keep_live_unless_ports(situation: &Situation<'_>, target: &Target, phase: HostPhase, cause: String) -> Planned {
+    if target.takes_ports() { Planned::new(phase, cause) } else { keep_live(situation, phase, cause) }
+}
+
+/// The live release, if it runs and has ports of the host that the new one needs to be made.
+fn in_the_way(situation: &Situation<'_>, target: &Target) -> Option<Ulid> {
+    let live = situation.live.and_then(|live| situation.release(live)).filter(|live| live.runs())?;
+    let takes_ports = situation.known.get(&live.row).is_none_or(Target::takes_ports);
+    (target.takes_ports() && takes_ports).then_some(live.row)
 }
 
 /// Keeps the live release as it should be, and finishes the one before it.

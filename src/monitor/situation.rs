@@ -25,9 +25,15 @@ pub struct Target {
 }
 
 impl Target {
-    /// Whether two releases of it must never run at once: they would write to the same volumes.
+    /// Whether two releases of it must never run at once: they would write to the same volumes, or take the same ports of the
+    /// host.
     pub fn is_exclusive(&self) -> bool {
-        !self.plan.volumes.is_empty()
+        !self.plan.volumes.is_empty() || self.takes_ports()
+    }
+
+    /// Whether two releases of it can't even exist side by side: Docker takes the ports before anything runs.
+    pub fn takes_ports(&self) -> bool {
+        !self.plan.ports.is_empty()
     }
 
     /// How many containers serve traffic.

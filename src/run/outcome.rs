@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{RunError, SourceError, system};
+use super::{RunError, SourceError, hints, system};
 use crate::names::WorkspaceName;
 use crate::store::StoreError;
 
@@ -178,25 +178,16 @@ impl RunError {
         match self {
             Self::Fetch { source, .. } => hint_for_fetch(source),
             Self::Step { out_of_memory: true, .. } => MORE_MEMORY.to_owned(),
-            Self::Step { tail, .. } => {
-                let certificates =
-                    ["SELF_SIGNED_CERT", "UNABLE_TO_GET_ISSUER", "UNABLE_TO_VERIFY", "CERTIFICATE_VERIFY_FAILED"];
-                if tail.iter().any(|line| certificates.iter().any(|sign| line.contains(sign))) {
-                    format!(
-                        "a TLS proxy stands in between: set WORKSPACE_CA_BUNDLE to its certificates, then `workspace compose {name}` again"
-                    )
-                } else {
-                    format!("try the command where you uploaded from, then `workspace upload {name}` again")
-                }
-            }
-            Self::NeverReady { .. } => "listen on the port in PORT, on the address in HOST; `port:` and `health:` in \
-                                        workspace.yaml change what is asked"
-                .to_owned(),
+            Self::Step { reason, tail, .. } => hints::of_step(reason, tail, name).unwrap_or_else(|| {
+                format!("try the command where you uploaded from, then `workspace upload {name}` again")
+            }),
+            Self::NeverReady { reason, listening, .. } => hints::of_silence(reason, listening.as_deref()),
             Self::NoStart { .. } => {
                 "add a `start` script to package.json, or `start:` to workspace.yaml, and upload again".to_owned()
             }
             Self::NoProcess { .. } => "a `Procfile` names processes; WORKSPACE_PROCESS chooses one".to_owned(),
-            Self::Start { .. } | Self::Io { .. } | Self::State(_) => String::new(),
+            Self::Start { reason } => hints::of_start(reason),
+            Self::Io { .. } | Self::State(_) => String::new(),
         }
     }
 }

@@ -84,6 +84,9 @@ pub(super) async fn run(
 /// What to say when a program can't be started.
 pub(super) fn cannot_start(argv: &[String], error: &io::Error) -> String {
     let program = argv.first().map_or("", String::as_str);
+    if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) {
+        return format!("`{program}` is made for another kind of machine, or is no program at all (Exec format error)");
+    }
     match error.kind() {
         io::ErrorKind::NotFound => {
             format!("`{program}` is neither installed in node_modules/.bin nor on the image's PATH")

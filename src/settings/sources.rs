@@ -38,6 +38,8 @@ pub struct EnvFile {
     pub path: PathBuf,
     /// Those of [`VARIABLES`] that it sets.
     pub values: BTreeMap<String, String>,
+    /// All others: none of ours, but applications may ask for them.
+    pub others: BTreeMap<String, String>,
 }
 
 impl fmt::Debug for EnvFile {
@@ -60,12 +62,14 @@ impl EnvFile {
 
     /// The same from text. The error is a reason that repeats nothing of the file.
     pub fn parse(path: &Path, content: &str) -> Result<Self, String> {
-        let mut values = BTreeMap::new();
+        let (mut values, mut others) = (BTreeMap::new(), BTreeMap::new());
         for item in dotenvy::from_read_iter(content.as_bytes()) {
             match item {
                 Ok((name, value)) => {
                     if VARIABLES.contains(&name.as_str()) {
                         values.insert(name, value);
+                    } else {
+                        others.insert(name, value);
                     }
                 }
                 Err(dotenvy::Error::LineParse(line, _)) => {
@@ -79,7 +83,7 @@ impl EnvFile {
                 Err(_) => return Err("it is not a list of `NAME=value`".to_owned()),
             }
         }
-        Ok(Self { path: path.to_owned(), values })
+        Ok(Self { path: path.to_owned(), values, others })
     }
 }
 

@@ -1,10 +1,14 @@
 //! What settings come to: plain values that have been checked.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::EnvFile;
+use crate::environment::{Environment, may_be_secret};
 
 /// A text that is never shown: not by `Debug`, not in an error.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +30,24 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("[secret]")
+    }
+}
+
+/// What applications may be given by name, from the environment or `.env`: which of them are, their plans say.
+#[derive(Debug, Clone, Default)]
+pub struct Secrets(BTreeMap<String, Secret>);
+
+impl Secrets {
+    /// All variables but those that no application may have. The environment wins over the file.
+    pub fn of(environment: &Environment, file: &EnvFile) -> Self {
+        let of_file = file.others.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let all = of_file.chain(environment.iter()).filter(|(name, _)| may_be_secret(name));
+        Self(all.map(|(name, value)| (name.to_owned(), Secret::new(value))).collect())
+    }
+
+    /// The value of a variable, if it is set.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(Secret::expose)
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn read(value: Value) -> Result<BTreeMap<String, String>, Problem> {
     };
     for (name, outside) in &pairs {
         for name in [name, outside] {
-            if !is_name(name) {
+            if !environment::is_variable_name(name) {
                 // Not repeated: it may be a value, written here by mistake.
                 return Err(Problem::Value(
                     "has something that can't be a variable's name: letters, digits and `_`".to_owned(),
@@ -43,9 +43,4 @@ pub(super) fn read(value: Value) -> Result<BTreeMap<String, String>, Problem> {
         }
     }
     Ok(pairs.into_iter().collect())
-}
-
-fn is_name(name: &str) -> bool {
-    name.starts_with(|character: char| character.is_ascii_alphabetic() || character == '_')
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }

@@ -10,8 +10,10 @@ use super::super::observe::{Observed, ReconcileError};
 use super::super::plan::Who;
 use super::super::situation::{InsidePhase, ReleaseCommand, Role, Target};
 use super::super::{Monitor, labels, lock};
+use crate::application::Plan;
 use crate::compose::release::{
     ContainerSpec, GRANT_CA_BUNDLE, GRANT_DIR, GRANT_FILE, ReleaseSpec, cache_dir, image_of, render_release,
+    secret_variable,
 };
 use crate::engine::NewContainer;
 use crate::format::Keys;
@@ -66,17 +68,37 @@ impl Monitor {
             containers: &containers,
         };
         let file = render_release(&spec)?;
+        let secrets = self.secrets(&target.plan)?;
         let project = labels::project(name, row);
         let image = image_of(name, &target.plan)?;
         if engine.image_id(&image).await?.is_none() {
-            self.with.compose.pull(&project, &file).await?;
+            self.with.compose.pull(&project, &file, &secrets).await?;
         }
         self.own_volumes(name, &image, &persistent).await?;
         self.write_grant(name, target).await?;
-        self.with.compose.up(&project, &file).await?;
+        self.with.compose.up(&project, &file, &secrets).await?;
         let tended = self.tended(name);
         lock(&tended.memory).created.insert(row, Timestamp::now());
         Ok(())
+    }
+
+    /// What the file of a release refers to: the values of its secrets, by the names that the file has for them.
+    fn secrets(&self, plan: &Plan) -> Result<BTreeMap<String, String>, ReconcileError> {
+        let value = |outside: &str| self.options.secrets.get(outside);
+        let missing: Vec<String> = plan
+            .secrets
+            .values()
+            .filter(|outside| value(outside).is_none())
+            .map(|outside| format!("`{outside}`"))
+            .collect();
+        if !missing.is_empty() {
+            return Err(ReconcileError::Secrets { names: missing });
+        }
+        let given = plan
+            .secrets
+            .iter()
+            .filter_map(|(inside, outside)| Some((secret_variable(inside), value(outside)?.to_owned())));
+        Ok(given.collect())
     }
 
     /// Gives volumes to the user that the containers run as: Docker makes new ones for root.

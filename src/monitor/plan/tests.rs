@@ -462,6 +462,35 @@ fn what_would_write_to_the_same_volume_stops_first() {
 }
 
 #[test]
+fn what_takes_a_port_of_the_host_stops_before_the_next_is_made() {
+    let with_port = |plan: &mut Plan| plan.ports = vec!["5432:5432".to_owned()];
+    let mut wanted = Scene::wants(2).planned(with_port).ready(1).live(1);
+    let mut old = target(1);
+    with_port(Arc::make_mut(&mut old.plan));
+    wanted.known.insert(id(1), old);
+    insta::assert_snapshot!(wanted.text(), @"
+    fetch: both would take the same ports of the host
+    - stop @1: both would take the same ports of the host
+    ");
+    wanted.container(1, |container| container.state = Exited);
+    insta::assert_snapshot!(wanted.text(), @"
+    fetch: version 2 is wanted
+    - create @2: version 2 is wanted
+    ");
+    let prepared = wanted.with(2, Running, Some(InsidePhase::Install));
+    insta::assert_snapshot!(prepared.text(), @"
+    install: version 2 is prepared
+    again in 1500 s
+    ");
+    let failed = Scene::wants(2).planned(with_port).with(1, Exited, None).live(1).with(2, Exited, None).bad(2);
+    insta::assert_snapshot!(failed.text(), @"
+    failed: version 2 failed here; `workspace retry app` tries it again
+    - remove @2: version 2 failed
+    - start @1: version 1 is live and does not run
+    ");
+}
+
+#[test]
 fn workers_start_after_the_old_ones_stopped() {
     let scene = |old: ContainerState| {
         let mut scene = Scene::wants(2)
