@@ -1,25 +1,24 @@
-//! The applications of tests/corpus: which runtime each needs, and what makes the files that are not in the repository.
+//! The apps in `tests/corpus`: what each stands for, and how far it goes here.
 
-/// An application.
+/// One app. Its folder has its name, which begins with its runtime.
 #[derive(Debug, Clone, Copy)]
 pub struct App {
-    /// Its folder in tests/corpus. `GET /` answers with `corpus` and this.
+    /// The folder. An app that serves answers `GET /` with a body that contains `corpus NAME`.
     pub name: &'static str,
-    /// The runtime whose image runs it.
-    pub runtime: &'static str,
-    /// Shell commands that are run in the tree, in that image, before the upload: lock files that the real tool writes.
-    pub prepare: &'static [&'static str],
+    /// Whether there is an image that starts it.
+    pub starts: bool,
+    /// Whether it is one of the few that stand for all where time is short.
+    pub quick: bool,
+    /// A command, for `sh -c`, by which the real tool, inside the image and in a copy of the folder, makes the lock file that
+    /// can't be kept here.
+    pub prepare: Option<&'static str>,
 }
 
-const fn app(name: &'static str, runtime: &'static str, prepare: &'static [&'static str]) -> App {
-    App { name, runtime, prepare }
+impl App {
+    const fn new(name: &'static str) -> Self {
+        Self { name, starts: true, quick: true, prepare: None }
+    }
 }
 
-/// All of them.
-pub const APPS: &[App] =
-    &[app("declared-php", "php", &[]), app("declared-python", "python", &[]), app("declared-static", "static", &[])];
-
-/// The application of that name.
-pub fn named(name: &str) -> App {
-    *APPS.iter().find(|app| app.name == name).unwrap_or_else(|| panic!("there is no `{name}` in the table"))
-}
+/// All of them, by name.
+pub const APPS: [App; 3] = [App::new("php-declared"), App::new("python-declared"), App::new("static-declared")];
