@@ -20,7 +20,7 @@ use std::path::Path;
 use containers::{Site, get, image, succeed, wait_until};
 use corpus::{APPS, App};
 
-// A test for each; those that take long are named so, and `make test` leaves them out.
+/// A test for each, in the table's order; `make test` leaves out those whose names say that they are slow.
 macro_rules! apps {
     ($($test:ident = $name:literal,)*) => {
         $(
@@ -32,19 +32,18 @@ macro_rules! apps {
 
         #[test]
         fn every_application_of_the_corpus_has_a_test() {
-            let mut tested = [$($name),*];
-            tested.sort_unstable();
-            let mut known: Vec<&str> = APPS.iter().filter(|app| app.starts).map(|app| app.name).collect();
-            known.sort_unstable();
-            assert_eq!(known, tested);
+            let tested = [$((stringify!($test).to_owned(), $name)),*];
+            let known = APPS.iter().filter(|app| app.starts).map(|app| (test_of(app), app.name));
+            assert_eq!(known.collect::<Vec<_>>(), tested);
         }
     };
 }
 
+fn test_of(app: &App) -> String {
+    format!("{}docker_{}", if app.quick { "" } else { "slow_" }, app.name.replace('-', "_"))
+}
+
 apps! {
-    docker_declared_php = "declared-php",
-    docker_declared_python = "declared-python",
-    docker_declared_static = "declared-static",
     slow_docker_node_bun = "node-bun",
     slow_docker_node_hooks = "node-hooks",
     slow_docker_node_monorepo = "node-monorepo",
@@ -60,7 +59,9 @@ apps! {
     slow_docker_node_yarn_modules = "node-yarn-modules",
     slow_docker_node_yarn1 = "node-yarn1",
     slow_docker_php_composer = "php-composer",
+    docker_php_declared = "php-declared",
     docker_php_plain = "php-plain",
+    docker_python_declared = "python-declared",
     slow_docker_python_django = "python-django",
     slow_docker_python_django_runserver = "python-django-runserver",
     slow_docker_python_pip_fastapi = "python-pip-fastapi",
@@ -71,13 +72,14 @@ apps! {
     slow_docker_python_pyproject = "python-pyproject",
     slow_docker_python_two_locks = "python-two-locks",
     docker_python_uv = "python-uv",
+    docker_static_declared = "static-declared",
     slow_docker_static_index = "static-index",
     docker_static_public = "static-public",
     slow_docker_static_spa = "static-spa",
 }
 
 fn run(name: &str) {
-    let site = uploaded(corpus::named(name));
+    let site = uploaded(name);
     let cold = started(&site, name);
     let Some(file) = std::env::var_os("WORKSPACE_MEASUREMENTS") else { return };
     // Without `--volumes`: caches are what a second container has of the first.
@@ -92,15 +94,18 @@ fn run(name: &str) {
 }
 
 /// The application in a store, and a Compose file for it.
-fn uploaded(app: App) -> Site {
-    let site = Site::new(app.name);
+fn uploaded(name: &str) -> Site {
+    let app = APPS.iter().find(|app| app.name == name).unwrap_or_else(|| panic!("there is no `{name}` in the table"));
+    // The name begins with it.
+    let image = image(name.split('-').next().unwrap());
+    let site = Site::new(name);
     let tree = site.path("tree");
-    copy(&app.folder(), &tree);
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name), &tree);
     if let Some(command) = app.prepare {
-        prepare(&site, app, command);
+        prepare(&site, &image, command);
     }
     site.upload();
-    site.write_compose(&["--image", &image(app.runtime())]);
+    site.write_compose(&["--image", &image]);
     site
 }
 
@@ -129,8 +134,8 @@ fn seconds(log: &str) -> [Option<String>; 4] {
     ]
 }
 
-/// Runs a command in the tree, in the application's image.
-fn prepare(site: &Site, app: App, command: &str) {
+/// Runs a command in the tree, in an image.
+fn prepare(site: &Site, image: &str, command: &str) {
     let bundle = containers::ca_bundle().display().to_string();
     let (tree, bundle_volume) = (site.path("tree").display().to_string(), format!("{bundle}:/ca-bundle.pem:ro"));
     let user = format!("{}:{}", rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
@@ -142,8 +147,7 @@ fn prepare(site: &Site, app: App, command: &str) {
             .map(|name| format!("{name}=/ca-bundle.pem"))
             .into();
     arguments.extend(trust.iter().flat_map(|variable| ["--env", variable]));
-    let image = image(app.runtime());
-    arguments.extend([image.as_str(), "-c", command]);
+    arguments.extend([image, "-c", command]);
     succeed(&mut site.docker(&arguments));
 }
 
@@ -153,9 +157,9 @@ fn copy(from: &Path, to: &Path) {
     succeed(std::process::Command::new("cp").arg("-a").arg("--").args([from, to]));
 }
 
-fn declared_php() -> (Site, String) {
-    let site = uploaded(corpus::named("declared-php"));
-    started(&site, "declared-php");
+fn php_declared() -> (Site, String) {
+    let site = uploaded("php-declared");
+    started(&site, "php-declared");
     let address = site.address().unwrap();
     (site, address)
 }
@@ -163,10 +167,10 @@ fn declared_php() -> (Site, String) {
 /// What any application may expect of the server in front of PHP.
 #[test]
 fn docker_php_serve_serves_files_scripts_and_a_front_controller() {
-    let (site, address) = declared_php();
+    let (site, address) = php_declared();
     let text = |path: &str| get(&address, path).unwrap_or_else(|| panic!("no 200 for {path}"));
-    assert_eq!(text("/any/path?x=1"), "corpus declared-php /any/path?x=1 hello\n", "with the plan's environment");
-    assert_eq!(text("/no-such.php"), "corpus declared-php /no-such.php hello\n");
+    assert_eq!(text("/any/path?x=1"), "corpus php-declared /any/path?x=1 hello\n", "with the plan's environment");
+    assert_eq!(text("/no-such.php"), "corpus php-declared /no-such.php hello\n");
     assert_eq!((text("/page.php").as_str(), text("/page.php/a/b").as_str()), ("page ", "page /a/b"));
     assert_eq!(text("/style.css"), "h1 { color: red }\n");
     assert_eq!(get(&address, "/.htaccess"), None);
@@ -191,7 +195,7 @@ fn docker_php_serve_serves_files_scripts_and_a_front_controller() {
             .then_some(())
     });
     succeed(&mut site.docker(&["stop", &site.container()]));
-    assert_eq!(slow.join().unwrap().as_deref(), Some("corpus declared-php /slow hello\n"));
+    assert_eq!(slow.join().unwrap().as_deref(), Some("corpus php-declared /slow hello\n"));
     let code = succeed(&mut site.docker(&["inspect", "--format", "{{.State.ExitCode}}", &site.container()]));
     assert_eq!(code.trim(), "0", "{}", site.logs());
 }
@@ -200,7 +204,7 @@ fn docker_php_serve_serves_files_scripts_and_a_front_controller() {
 #[test]
 fn docker_php_serve_ends_with_either_of_its_servers() {
     for program in ["nginx", "php-fpm"] {
-        let (site, _) = declared_php();
+        let (site, _) = php_declared();
         succeed(&mut site.docker(&["update", "--restart", "no", &site.container()]));
         succeed(&mut site.docker(&["exec", &site.container(), "pkill", "--oldest", program]));
         let ended = wait_until("the end of the container", || {

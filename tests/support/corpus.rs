@@ -38,13 +38,6 @@ impl App {
         Self { prepare: Some(command), ..self }
     }
 
-    /// The runtime whose image runs it.
-    pub fn runtime(&self) -> &'static str {
-        let runtimes = ["node", "php", "python", "static"];
-        let named = |runtime: &&str| self.name.split('-').any(|part| part == *runtime);
-        runtimes.into_iter().find(named).unwrap_or("none")
-    }
-
     /// Where it lies.
     pub fn folder(&self) -> PathBuf {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(self.name)
@@ -53,9 +46,6 @@ impl App {
 
 /// All of them, by name.
 pub const APPS: [App; 35] = [
-    App::new("declared-php", "everything declared in workspace.yaml, for PHP"),
-    App::new("declared-python", "everything declared in workspace.yaml, for Python"),
-    App::new("declared-static", "everything declared in workspace.yaml, for files"),
     App::new("go-plain", "Go, with an index.html that is a template").recognised(),
     App::new("node-bun", "Bun: TypeScript that only `bun` starts"),
     App::new("node-hooks", "postinstall, prestart, and a start script for a shell"),
@@ -72,8 +62,10 @@ pub const APPS: [App; 35] = [
     App::new("node-yarn-modules", "Yarn 4 with node_modules"),
     App::new("node-yarn1", "Yarn 1, called by the start script"),
     App::new("php-composer", "Composer with a lock file, public/, and a package.json that is not Node's"),
+    App::new("php-declared", "everything declared in workspace.yaml, for PHP").quick(),
     App::new("php-extension", "an extension that no image has").recognised(),
     App::new("php-plain", "index.php and nothing to install").quick(),
+    App::new("python-declared", "everything declared in workspace.yaml, for Python").quick(),
     App::new("python-django", "Django with gunicorn, and a package.json"),
     App::new("python-django-runserver", "Django without a server of its own"),
     App::new("python-pip-fastapi", "an ASGI app in a package, and one in a docstring"),
@@ -85,12 +77,8 @@ pub const APPS: [App; 35] = [
     App::new("python-two-locks", "uv.lock and requirements.txt: one is used"),
     App::new("python-uv", "uv with a lock file").quick(),
     App::new("rails-with-package-json", "Rails, with a package.json that has a start script").recognised(),
+    App::new("static-declared", "everything declared in workspace.yaml, for files").quick(),
     App::new("static-index", "index.html in the root"),
     App::new("static-public", "public/, and a package.json for tools alone").quick(),
     App::new("static-spa", "`static:` with a folder, where unknown paths lead to the root"),
 ];
-
-/// The application of that name.
-pub fn named(name: &str) -> App {
-    *APPS.iter().find(|app| app.name == name).unwrap_or_else(|| panic!("there is no `{name}` in the table"))
-}

@@ -10,6 +10,6 @@ class Page
 
     public function text(): string
     {
-        return "corpus declared-php {$this->path} " . getenv('GREETING') . "\n";
+        return "corpus php-declared {$this->path} " . getenv('GREETING') . "\n";
     }
 }

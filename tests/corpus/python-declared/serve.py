@@ -5,7 +5,7 @@ from bottle import route, run
 
 @route("/")
 def index():
-    return "corpus declared-python"
+    return "corpus python-declared"
 
 
 run(host=os.environ["HOST"], port=int(os.environ["PORT"]))
