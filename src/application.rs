@@ -10,6 +10,7 @@
 mod command;
 mod declared;
 mod folder;
+mod foreign_json;
 mod languages;
 mod lock_policy;
 mod node;

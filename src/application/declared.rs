@@ -20,7 +20,11 @@ pub use schema::schema;
 /// The parsed file; everything is optional. Its fields are the file's keys, and their first lines what the published schema
 /// says of them.
 #[derive(Debug, Default, JsonSchema)]
-#[schemars(title = "workspace.yaml", deny_unknown_fields)]
+#[schemars(
+    title = "workspace.yaml",
+    description = "How an application is installed, started and run.",
+    deny_unknown_fields
+)]
 pub(super) struct Declared {
     /// What the application is made for, in place of what the files say. Picks the image.
     #[schemars(with = "Option<schema::RuntimeName>")]

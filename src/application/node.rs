@@ -76,26 +76,20 @@ fn read(folder: &Folder<'_>) -> Result<serde_json::Result<Package>, ApplicationE
 }
 
 fn no_start(folder: &Folder<'_>, package: &Package, plan: &Plan) -> String {
-    let mut text =
-        "no start command found: package.json has no `start` script, and there is no server.js; the tree is \
-                    stored, not run. "
-            .to_owned();
-    let members: Vec<&str> = folder
-        .paths()
-        .filter_map(|path| path.strip_suffix("/package.json"))
-        .filter(|path| !path.split('/').any(|part| part == "node_modules"))
-        .collect();
-    if !package.workspaces.is_null() && !members.is_empty() {
-        let list = members.iter().take(5).copied().collect::<Vec<_>>().join("`, `");
-        text.push_str(&format!("It is a monorepo: name the app as `dir:` in `{WORKSPACE_YAML}` (`{list}`)"));
+    let members: Vec<&str> = folder.paths().filter_map(|path| path.strip_suffix("/package.json")).take(5).collect();
+    let advice = if !package.workspaces.is_null() && !members.is_empty() {
+        format!("It is a monorepo: name the app as `dir:` in `{WORKSPACE_YAML}` (`{}`)", members.join("`, `"))
     } else if plan.build.is_empty() {
-        text.push_str(&format!("Add a `start` script, or `start:` in `{WORKSPACE_YAML}`"));
+        format!("Add a `start` script, or `start:` in `{WORKSPACE_YAML}`")
     } else {
-        text.push_str(&format!(
+        format!(
             "Add a `start` script, or `start:` in `{WORKSPACE_YAML}`; if the build makes a static site, `static: dist`"
-        ));
-    }
-    text
+        )
+    };
+    format!(
+        "no start command found: package.json has no `start` script, and there is no server.js; the tree is stored, not \
+         run. {advice}"
+    )
 }
 
 /// The build script, with those that run before and after it.

@@ -16,7 +16,7 @@ const USUAL: Minor = Minor(8, 4);
 /// The files by which a PHP tree is known.
 pub(super) const MARKERS: [&str; 2] = ["composer.json", "index.php"];
 
-/// Folders that hold the front controller, instead of the root: Symfony and Laravel, CakePHP, Drupal, and older habits.
+/// Folders that hold the front controller, instead of the root: Symfony and Laravel, `CakePHP`, Drupal, and older habits.
 const DOCROOTS: [&str; 5] = ["public", "webroot", "web", "www", "htdocs"];
 
 const FLAGS: [&str; 4] = ["--no-dev", "--prefer-dist", "--optimize-autoloader", "--no-interaction"];

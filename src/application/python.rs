@@ -5,6 +5,7 @@
 
 mod dependencies;
 mod entry;
+mod install;
 mod manager;
 mod poetry;
 mod project;
@@ -60,7 +61,8 @@ pub(super) fn detect(
         plan.because("package_manager", &manager.because);
         plan.path.push(manager.programs());
         if given.declared.install.is_none() {
-            manager.install(folder, &project, given.declared.lock, &mut plan, warnings)?;
+            let tree = (folder, &project, &dependencies);
+            install::install(manager, tree, given.declared.lock, &mut plan, warnings)?;
         }
     }
     let found = entry::find(folder, &project, manager.as_ref(), &dependencies)?;

@@ -79,7 +79,7 @@ fn one(text: &str, tilde: Tilde) -> Option<Span> {
         return (text == "*").then_some(Span { from: Minor(0, 0), until: None });
     };
     let (operator, number) = text.split_at(number_at);
-    let parts: Vec<u32> = number.split('.').map_while(|part| leading_number(part)).collect();
+    let parts: Vec<u32> = number.split('.').map_while(leading_number).collect();
     let major = *parts.first()?;
     let (minor, patch) = (parts.get(1).copied(), parts.get(2).copied());
     let from = Minor(major, minor.unwrap_or(0));

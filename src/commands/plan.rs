@@ -55,7 +55,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         output.data(application::schema().trim_end());
         return Ok(Exit::Success.into());
     }
-    let options = SourceOptions { include_lock: args.include_lock, ..SourceOptions::default() };
+    let options = SourceOptions { include_lock: args.include_lock };
     let preview = publish::preview(&args.folder, options)?;
     let plan = preview.plan.as_ref();
     let runnable = plan.is_some_and(|plan| plan.start.is_some());

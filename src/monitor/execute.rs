@@ -221,7 +221,8 @@ impl Monitor {
             let image = crate::compose::release::image_of(name, &target.plan).unwrap_or_default();
             failure.hint = format!("is the image `{image}` on this host? `make images`, or `docker pull`");
         } else if matches!(&error, ReconcileError::Secrets { .. }) {
-            failure.hint = "set it in the monitor's environment or its `.env`, and start the monitor again".to_owned();
+            "set it in the monitor's environment or its `.env`, and start the monitor again"
+                .clone_into(&mut failure.hint);
         } else if matches!(&error, ReconcileError::Compose(_)) {
             // The plan itself can't be rendered: no time will mend that.
             failure.bad = true;

@@ -38,6 +38,9 @@ const CACHE_VARIABLES: [(&str, &str); 9] = [
 /// Questions that nobody is there to answer.
 const ANSWERS: [(&str, &str); 2] = [("npm_config_confirm_modules_purge", "false"), ("COMPOSER_NO_INTERACTION", "1")];
 
+/// Those of the above that only pnpm knows.
+const PNPM_VARIABLES: [&str; 2] = ["npm_config_store_dir", "npm_config_confirm_modules_purge"];
+
 /// Where Debian, Alpine and Red Hat keep the system's authorities.
 const SYSTEM_BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/cert.pem", "/etc/pki/tls/certs/ca-bundle.crt"];
@@ -84,6 +87,10 @@ impl ChildEnvironment {
             ANSWERS.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         for (name, folder) in CACHE_VARIABLES {
             install.extend(cache.map(|cache| (name.to_owned(), cache.join(folder).display().to_string())));
+        }
+        if plan.package_manager.as_deref() != Some("pnpm") {
+            // npm warns of settings that are pnpm's alone.
+            install.retain(|name, _| !PNPM_VARIABLES.contains(&name.as_str()));
         }
         install.extend(start.clone());
         install.extend(plan.install_environment.clone());

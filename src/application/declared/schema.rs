@@ -56,7 +56,7 @@ fn tidy(value: &mut serde_json::Value) {
 #[schemars(untagged)]
 #[expect(dead_code, reason = "read by the schema's generator alone")]
 pub(super) enum Text {
-    Text(String),
+    Word(String),
     Number(f64),
     Flag(bool),
 }
@@ -184,9 +184,23 @@ mod tests {
         let value = value();
         let mut properties: Vec<&str> = value["properties"].as_object().unwrap().keys().map(String::as_str).collect();
         let mut keys = KEYS.to_vec();
-        (properties.sort_unstable(), keys.sort_unstable());
+        properties.sort_unstable();
+        keys.sort_unstable();
         assert_eq!(properties, keys);
         assert_eq!(value["additionalProperties"], false);
+    }
+
+    /// After a change: `workspace plan --schema > docs/workspace.schema.json`.
+    #[test]
+    fn the_published_schema_is_what_the_types_give() {
+        assert_eq!(include_str!("../../../docs/workspace.schema.json"), schema());
+    }
+
+    #[test]
+    fn every_key_is_documented() {
+        let text = include_str!("../../../docs/workspace-yaml.md");
+        let missing: Vec<&str> = KEYS.into_iter().filter(|key| !text.contains(&format!("| `{key}` |"))).collect();
+        assert_eq!(missing, Vec::<&str>::new());
     }
 
     #[test]

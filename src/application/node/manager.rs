@@ -279,14 +279,13 @@ fn package_of(kind: Kind, version: Option<&str>, lock: &str, folder: &Folder<'_>
     let version = match (kind, version) {
         (_, Some(version)) => version.to_owned(),
         (Kind::Pnpm, None) => pnpm_of(lock, folder)?.to_owned(),
-        (Kind::Yarn, None) => "1".to_owned(),
         (Kind::Berry, None) => match metadata_version(lock) {
             Some(..=4) => "2",
             Some(5 | 6) => "3",
             _ => "4",
         }
         .to_owned(),
-        (Kind::Npm | Kind::Bun, None) => "1".to_owned(),
+        (Kind::Npm | Kind::Yarn | Kind::Bun, None) => "1".to_owned(),
     };
     let package = if kind == Kind::Berry { "@yarnpkg/cli-dist" } else { kind.name() };
     Ok(format!("{package}@{version}"))

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::application::ApplicationError;
 use crate::application::folder::Folder;
+use crate::application::foreign_json::{hex, push_text};
 
 /// What of `composer.json` counts, beside `config.platform`.
 const KEYS: [&str; 11] = [
@@ -106,7 +107,7 @@ fn content_hash(manifest: &str) -> Option<String> {
     relevant.sort_by(|(one, _), (other, _)| one.cmp(other));
     let mut text = String::new();
     Ordered::Map(relevant).encode(&mut text);
-    Some(Md5::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(hex(Md5::digest(text.as_bytes())))
 }
 
 /// JSON whose objects keep their order, as PHP's arrays do.
@@ -152,18 +153,9 @@ fn encode_list<'a>(items: impl Iterator<Item = &'a Ordered>, out: &mut String) {
 }
 
 fn encode_text(text: &str, out: &mut String) {
-    for character in Value::from(text).to_string().chars() {
-        match character {
-            '/' => out.push_str("\\/"),
-            character if character.is_ascii() => out.push(character),
-            character => {
-                let mut units = [0; 2];
-                for unit in character.encode_utf16(&mut units) {
-                    out.push_str(&format!("\\u{unit:04x}"));
-                }
-            }
-        }
-    }
+    let mut plain = String::new();
+    push_text(text, &mut plain);
+    out.push_str(&plain.replace('/', "\\/"));
 }
 
 impl<'de> Deserialize<'de> for Ordered {
@@ -227,7 +219,6 @@ mod tests {
         let manifest = r#"{"type":"project","require":{"php":">=8.1","a/b":"^1"},"name":"x/ü","extra":{},
             "config":{"sort-packages":true,"platform":{"php":"8.2.0"}}}"#;
         let expected = r#"{"config":{"platform":{"php":"8.2.0"}},"extra":[],"name":"x\/\u00fc","require":{"php":">=8.1","a\/b":"^1"}}"#;
-        let hash: String = Md5::digest(expected.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(content_hash(manifest), Some(hash));
+        assert_eq!(content_hash(manifest), Some(hex(Md5::digest(expected.as_bytes()))));
     }
 }

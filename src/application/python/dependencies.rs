@@ -41,6 +41,11 @@ impl Dependencies {
         self.0.contains_key(name)
     }
 
+    /// All of them, but Python itself, which Poetry lists among them.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str).filter(|name| *name != "python")
+    }
+
     /// Whether a package is asked for with one of these extras.
     pub(super) fn has_extra(&self, name: &str, extras: &[&str]) -> bool {
         self.0.get(name).is_some_and(|found| extras.iter().any(|extra| found.contains(*extra)))
@@ -120,7 +125,7 @@ fn parse(requirement: &str) -> Option<(String, Vec<String>)> {
 }
 
 /// See <https://packaging.python.org/en/latest/specifications/name-normalization/>.
-fn normalized(name: &str) -> String {
+pub(super) fn normalized(name: &str) -> String {
     let mut clean = String::new();
     for character in name.trim().chars() {
         match character {

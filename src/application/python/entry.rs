@@ -128,9 +128,10 @@ fn settings_module(manage: &str) -> Option<&str> {
 fn has_static_root(folder: &Folder<'_>, settings: Option<&str>) -> Result<bool, ApplicationError> {
     let Some(settings) = settings else { return Ok(false) };
     let path = settings.replace('.', "/");
+    // A module, or a package of several.
     let files = folder.paths().filter(|file| {
-        let module = file.strip_prefix(&path);
-        module == Some(".py") || module.is_some_and(|rest| rest.starts_with('/') && rest.ends_with(".py"))
+        let stem = file.strip_suffix(".py").and_then(|stem| stem.strip_prefix(&path));
+        stem.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     });
     for file in files.map(str::to_owned).collect::<Vec<_>>() {
         let text = folder.text(&file)?.unwrap_or_default();

@@ -6,6 +6,7 @@ use toml::Value;
 
 use super::project::Project;
 use crate::application::folder::Folder;
+use crate::application::foreign_json::{hex, push_text};
 
 /// What of `tool.poetry` counts. The first four count even where they are absent.
 const KEYS: [&str; 5] = ["dependencies", "source", "extras", "dev-dependencies", "group"];
@@ -52,7 +53,7 @@ fn content_hash(project: &Project, with_groups: bool) -> String {
     };
     let mut text = String::new();
     dump(&Json::Object(relevant), &mut text);
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(Sha256::digest(text.as_bytes()))
 }
 
 fn json(value: &Value) -> Json {
@@ -77,7 +78,7 @@ fn dump(value: &Json, out: &mut String) {
             keys.sort();
             for (at, key) in keys.into_iter().enumerate() {
                 between(at, out);
-                dump_text(key, out);
+                push_text(key, out);
                 out.push_str(": ");
                 dump(&map[key], out);
             }
@@ -91,21 +92,8 @@ fn dump(value: &Json, out: &mut String) {
             }
             out.push(']');
         }
-        Json::String(text) => dump_text(text, out),
+        Json::String(text) => push_text(text, out),
         other => out.push_str(&other.to_string()),
-    }
-}
-
-fn dump_text(text: &str, out: &mut String) {
-    for character in Json::from(text).to_string().chars() {
-        if character.is_ascii() {
-            out.push(character);
-        } else {
-            let mut units = [0; 2];
-            for unit in character.encode_utf16(&mut units) {
-                out.push_str(&format!("\\u{unit:04x}"));
-            }
-        }
     }
 }
 

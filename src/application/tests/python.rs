@@ -127,3 +127,16 @@ fn a_python_file_beside_a_package_json_decides_nothing() {
     assert_eq!(found.runtime, Runtime::Node);
     assert_eq!(starts(&[("main.py", "print()")]), "python main.py");
 }
+
+#[test]
+fn a_dependency_that_no_lock_file_has_is_a_drift() {
+    let project = "[project]\nname = 'a'\nversion = '1'\ndependencies = ['Flask>=3']\n";
+    for (manifest, text, lock, locked) in [
+        ("pyproject.toml", project, "uv.lock", "[[package]]\nname = \"other\"\n"),
+        ("Pipfile", "[packages]\nflask = '*'\n", "Pipfile.lock", r#"{"default":{"other":{}}}"#),
+    ] {
+        let found = look(&[(manifest, text), (lock, locked), ("main.py", "")]);
+        assert!(found.warnings[0].contains("`flask` is missing"), "{:?}", found.warnings);
+        assert!(try_look(&[(manifest, text), (lock, locked), ("workspace.yaml", "lock: strict")]).is_err());
+    }
+}

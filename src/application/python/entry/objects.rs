@@ -173,20 +173,14 @@ fn code_lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(move |line| {
         let was_open = open.is_some();
         let mut rest = line;
+        // Ends with the line: each turn takes a quote away.
         loop {
-            match open {
-                Some(quote) => match rest.split_once(quote) {
-                    Some((_, after)) => (open, rest) = (None, after),
-                    None => break,
-                },
-                None => {
-                    let next = ["\"\"\"", "'''"].into_iter().filter_map(|quote| Some((rest.find(quote)?, quote))).min();
-                    match next {
-                        Some((at, quote)) => (open, rest) = (Some(quote), &rest[at + quote.len()..]),
-                        None => break,
-                    }
-                }
-            }
+            // Only the quote that opened a text closes it.
+            let quotes = ["\"\"\"", "'''"].into_iter().filter(|quote| open.is_none_or(|open| open == *quote));
+            let next = quotes.filter_map(|quote| Some((rest.find(quote)?, quote))).min();
+            let Some((at, quote)) = next else { break };
+            rest = &rest[at + quote.len()..];
+            open = if open.is_some() { None } else { Some(quote) };
         }
         let code = line.split('#').next().unwrap_or_default().trim_end();
         (!was_open && !code.is_empty()).then_some(code)
@@ -199,7 +193,7 @@ mod tests {
 
     #[test]
     fn apps_are_found_where_they_are_made() {
-        let found = |text: &str| object_in(text).map(|(name, is_factory, framework)| (name, is_factory, framework));
+        let found = object_in;
         let is = |name: &str, is_factory, framework| Some((name.to_owned(), is_factory, framework));
         for (text, expected) in [
             ("from fastapi import Depends, FastAPI\napp = FastAPI(title='x')\n", is("app", false, Framework::FastApi)),
