@@ -506,6 +506,9 @@ impl Run<'_> {
                 } else {
                     hints::of_end(ended.exit_code(), start).to_owned()
                 };
+                if !was_ready || outcome.out_of_memory {
+                    self.output.hint(&outcome.hint);
+                }
                 self.outcome = Some(outcome);
                 Ok(ended.exit_code())
             }

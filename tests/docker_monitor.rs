@@ -16,7 +16,7 @@ use std::net::{IpAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
 use monitored::{PLAIN, SERVER, Site, containers, docker, number_of, wait_until};
-use workspace::format::host::{Failure, HostPhase};
+use workspace::format::host::{Failure, HostPhase, Managed};
 
 /// Doesn't end when it is asked to.
 const DEAF: &str = "process.on('SIGTERM', () => {});";
@@ -164,6 +164,38 @@ fn docker_monitor_goes_back_without_the_bucket() {
     assert!(failure.bad && failure.step == "watch" && failure.number == 2, "{failure:#?}");
     site.upload(&name, "three", &[]);
     site.live(&name, 3);
+}
+
+#[test]
+fn docker_monitor_fixed_ports_have_one_user_at_a_time_and_secrets_come_by_name() {
+    let mut site = Site::new();
+    let name = site.name("fixed");
+    site.flags.extend(["--ready-limit", "3"].map(str::to_owned));
+    std::fs::write(site.path(".env"), "TOKEN_OF_THE_TEST=made-up-token\n").unwrap();
+    let port = servers::free_port();
+    let yaml = format!("{PLAIN}ports:\n  - \"127.0.0.1:{port}:3000\"\nsecrets: [TOKEN_OF_THE_TEST]\n");
+    let files = [("workspace.yaml", yaml.as_str())];
+    let address = format!("127.0.0.1:{port}");
+    let answers = |text: &str| {
+        wait_until(&format!("`{text}` at the fixed port"), || {
+            monitored::get(&address, "fixed", "/").ok().filter(|answer| answer == text)
+        });
+    };
+    site.upload(&name, "one", &files);
+    site.start();
+    site.live(&name, 1);
+    answers("one");
+    assert!(site.ask(&name, "/environ").unwrap().contains(r#""TOKEN_OF_THE_TEST":"made-up-token""#));
+    assert!(!site.log().contains("made-up-token"));
+    site.upload(&name, "two", &files);
+    site.live(&name, 2);
+    answers("two");
+    site.upload(&name, "three", &[files[0], ("server.js", "process.exit(6)")]);
+    let failed = |managed: &Managed| managed.failure.as_ref().is_some_and(|failure| failure.number == 3 && failure.bad);
+    let managed = site.wait(&name, "the failure", failed);
+    assert_eq!(number_of(&managed), 2, "{managed:#?}");
+    answers("two");
+    site.answers(&name, "/", "two");
 }
 
 /// What the monitor says in each phase and at each step of a release.

@@ -111,3 +111,41 @@ fn docker_what_listens_elsewhere_is_named() {
     let logs = wait_until("the report", || Some(site.logs()).filter(|logs| logs.contains("hint: listen on the port")));
     assert!(logs.contains("nothing listens on port 3000") && logs.contains(":4567"), "{logs}");
 }
+
+#[test]
+fn docker_lack_of_memory_is_named() {
+    // The application has to have started: its supervisor shares the limit.
+    let server = "const kept = []; setInterval(() => kept.push(Buffer.alloc(16 << 20, 1)), 20);";
+    let yaml = "memory: 96m\n";
+    let site = site(
+        "memory",
+        &[
+            ("server.js", server),
+            ("workspace.yaml", yaml),
+            ("package.json", r#"{"scripts":{"start":"node server.js"}}"#),
+        ],
+    );
+    site.upload();
+    site.write_compose(&[]);
+    succeed(&mut site.compose(&["up", "--detach"]));
+    let logs = wait_until("the report", || Some(site.logs()).filter(|logs| logs.contains("hint:")));
+    assert!(logs.contains("out of memory") && logs.contains("`memory:` in workspace.yaml"), "{logs}");
+}
+
+#[test]
+fn docker_a_program_for_another_machine_is_named() {
+    let site = site("machine", &[("workspace.yaml", "start: ./program\n")]);
+    // The beginning of a program for a machine that nobody has: EM_SE_C33.
+    let mut program = b"\x7fELF\x02\x01\x01".to_vec();
+    program.resize(64, 0);
+    program[16] = 2;
+    program[18] = 107;
+    std::fs::write(site.path("tree/program"), program).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(site.path("tree/program"), executable).unwrap();
+    site.upload();
+    site.write_compose(&[]);
+    succeed(&mut site.compose(&["up", "--detach"]));
+    let logs = wait_until("the report", || Some(site.logs()).filter(|logs| logs.contains("hint:")));
+    assert!(logs.contains("another") && logs.contains("machine"), "{logs}");
+}

@@ -12,6 +12,8 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::system::is_for_another_machine;
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -111,6 +113,9 @@ impl Processes {
     ) -> io::Result<Group> {
         let (program, arguments) =
             argv.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "an empty command"))?;
+        if is_for_another_machine(program, folder, environment.get("PATH").map(String::as_str)) {
+            return Err(rustix::io::Errno::NOEXEC.into());
+        }
         let mut command = Command::new(program);
         command.args(arguments).current_dir(folder).env_clear().envs(environment).stdin(Stdio::null()).process_group(0);
         if let Streams::Pipe(writer) = streams {

@@ -1,6 +1,7 @@
 //! What only Linux offers to a container's first process, each with a twin that does without.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 /// Asks for orphaned grandchildren, so that none stays a zombie even when this isn't process 1.
 pub(super) fn adopt_orphans() {
@@ -18,6 +19,33 @@ pub fn hide_memory() {
     {
         let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     }
+}
+
+/// Whether a program is made for another kind of machine. Left to itself, the C library would hand it to a shell as a script.
+///
+/// By the header of the file, as <https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html> has it: byte 5 tells the
+/// order of bytes, 18 and 19 the machine.
+#[cfg(target_os = "linux")]
+pub(super) fn is_for_another_machine(program: &str, folder: &Path, path: Option<&str>) -> bool {
+    const OURS: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
+    let file = if program.contains('/') {
+        std::fs::File::open(folder.join(program)).ok()
+    } else {
+        let mut folders = path.unwrap_or_default().split(':');
+        folders.find_map(|found| std::fs::File::open(folder.join(found).join(program)).ok())
+    };
+    let mut header = [0; 20];
+    let Some(Ok(())) = file.map(|mut file| std::io::Read::read_exact(&mut file, &mut header)) else { return false };
+    let machine = [header[18], header[19]];
+    let machine = if header[5] == 2 { u16::from_be_bytes(machine) } else { u16::from_le_bytes(machine) };
+    let known = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
+    known && header.starts_with(b"\x7fELF") && machine != OURS
+}
+
+/// The same where programs look different.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn is_for_another_machine(_: &str, _: &Path, _: Option<&str>) -> bool {
+    false
 }
 
 /// How many processes of this container the kernel has killed for want of memory. `None` where it doesn't count.
