@@ -108,7 +108,8 @@ fn docker_what_listens_elsewhere_is_named() {
     let text = text.replace("STORAGE_MODE: s3", "STORAGE_MODE: s3\n      WORKSPACE_READY_LIMIT: '3'");
     std::fs::write(site.path("compose.yml"), text).unwrap();
     succeed(&mut site.compose(&["up", "--detach"]));
-    let logs = wait_until("the report", || Some(site.logs()).filter(|logs| logs.contains("hint: listen on the port")));
+    let logs =
+        wait_until("the report", || Some(site.logs()).filter(|logs| logs.contains("hint: it listens on another port")));
     assert!(logs.contains("nothing listens on port 3000") && logs.contains(":4567"), "{logs}");
 }
 
