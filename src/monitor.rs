@@ -390,6 +390,7 @@ impl Monitor {
         names.extend(lock(&self.workspaces).keys().cloned());
         names.sort();
         names.dedup();
+        names.retain(|name| crate::names::chosen(&self.options.only, name).is_some());
         let mut runs = Vec::new();
         for name in names {
             let Ok(planned) = self.look(&name).await else { continue };

@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use super::metrics::Metrics;
 use super::record::RecordError;
 use super::{LONGEST_BACK_OFF, Monitor, MonitorError, catalogue, labels, lock};
-use crate::format::host::BEAT_SECONDS;
-use crate::names::WorkspaceName;
+use crate::format::host::{BEAT_SECONDS, HostPhase};
+use crate::names::{WorkspaceName, chosen};
 
 /// Between two looks at a workspace to which nothing happens: events may get lost.
 const RESYNC: Duration = Duration::from_mins(5);
@@ -41,6 +41,8 @@ impl Monitor {
             let names: Vec<WorkspaceName> = {
                 let mut names: Vec<WorkspaceName> = lock(&self.catalogue).names().cloned().collect();
                 names.extend(lock(&self.workspaces).keys().cloned());
+                // What others manage is remembered in the record, and left alone.
+                names.retain(|name| chosen(&self.options.only, name).is_some());
                 names
             };
             for name in names {
@@ -77,13 +79,17 @@ impl Monitor {
     }
 
     fn is_settled(&self, name: &WorkspaceName) -> bool {
-        use crate::format::host::HostPhase;
         let workspaces = lock(&self.workspaces);
         workspaces.get(name).is_some_and(|tended| {
             let phase = lock(&tended.memory).managed.phase;
             matches!(
                 phase,
-                HostPhase::Live | HostPhase::Watch | HostPhase::Stopped | HostPhase::Stored | HostPhase::Failed
+                HostPhase::Live
+                    | HostPhase::Watch
+                    | HostPhase::Stopped
+                    | HostPhase::Stored
+                    | HostPhase::Failed
+                    | HostPhase::Waiting
             ) && lock(&tended.memory).settled_once
         })
     }
@@ -198,7 +204,12 @@ impl Monitor {
                         self.changed.notify_one();
                         return name;
                     }
-                    if once && round.settled {
+                    // What failed and is tried again much later has failed for now.
+                    let given_up = {
+                        let memory = lock(&tended.memory);
+                        memory.managed.phase == HostPhase::Waiting && memory.managed.failure.is_some()
+                    };
+                    if once && (round.settled || given_up) {
                         lock(&tended.memory).settled_once = true;
                         return name;
                     }

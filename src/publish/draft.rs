@@ -10,7 +10,7 @@ use super::attempt::{Publisher, State};
 use super::look::{Look, Tree};
 use super::packing::{Packed, Packer, Uploads, Wanted};
 use super::{Publication, PublishError, now};
-use crate::application::{self, Plan, Runtime};
+use crate::application::{self, Plan};
 use crate::budget::BYTES_IN_FLIGHT;
 use crate::format::manifest::{self, ContentIndex, Header, ManifestBuilder};
 use crate::format::reference::cut_message;
@@ -41,7 +41,7 @@ impl Publisher<'_> {
         state.runnable = detection
             .plan
             .as_ref()
-            .is_some_and(|plan| plan.start.is_some() && (plan.image.is_some() || plan.runtime == Runtime::Node));
+            .is_some_and(|plan| plan.start.is_some() && (plan.image.is_some() || plan.runtime.has_image()));
         Ok(detection.plan)
     }
 
