@@ -118,10 +118,14 @@ async fn many_are_deleted(store: Store) {
 
 async fn a_listing_is_whole_and_sorted(store: Store) {
     let mut keys: Vec<String> = (0..1030).map(|number| format!("list/{}", number * 7919 % 10_007)).collect();
-    keys.extend(["list/a b", "list/a/b", "list/a", "list/A"].map(str::to_owned));
     for batch in keys.chunks(32) {
         let puts = batch.iter().map(|key| store.put(key, Bytes::from(key.clone()), Condition::None));
         futures::future::try_join_all(puts).await.unwrap();
+    }
+    // One after the other: SeaweedFS loses `a/b` now and then when `a` is made at the same moment.
+    for key in ["list/a b", "list/a/b", "list/a", "list/A"] {
+        store.put(key, Bytes::from(key), Condition::None).await.unwrap();
+        keys.push(key.to_owned());
     }
     store.put("other", "x".into(), Condition::None).await.unwrap();
     keys.sort();
