@@ -141,6 +141,16 @@ pub enum ComposeError {
     Yaml(#[from] serde_yaml::Error),
 }
 
+/// The volume for a package manager's cache. No name has capitals, so no two workspaces' volumes can be the same.
+pub fn cache_volume(name: &WorkspaceName, manager: &str) -> String {
+    format!("workspace-{name}-Cache-{manager}")
+}
+
+/// The volume that a workspace keeps on purpose.
+pub fn data_volume(name: &WorkspaceName, volume: &str) -> String {
+    format!("workspace-{name}-Data-{volume}")
+}
+
 /// Renders one Compose file for all the given workspaces.
 pub fn render(applications: &[Application], store: &Store, options: &ComposeOptions) -> Result<Rendered, ComposeError> {
     let count = applications.len();
@@ -228,7 +238,7 @@ fn service(
             ("workspace.cache".to_owned(), manager.clone()),
             ("workspace.name".to_owned(), name.to_string()),
         ]);
-        file.volumes.insert(key, Volume { name: format!("workspace-{name}-{manager}"), external: false, labels });
+        file.volumes.insert(key, Volume { name: cache_volume(name, manager), external: false, labels });
     }
     for (volume, path) in &plan.volumes {
         let key = format!("{label}-volume-{volume}");
@@ -237,7 +247,7 @@ fn service(
             ("workspace.name".to_owned(), name.to_string()),
             ("workspace.volume".to_owned(), volume.clone()),
         ]);
-        file.volumes.insert(key, Volume { name: format!("workspace-{name}-{volume}"), external: false, labels });
+        file.volumes.insert(key, Volume { name: data_volume(name, volume), external: false, labels });
     }
     if let Some(bundle) = &options.ca_bundle {
         let bundle = model::literal(&bundle.display().to_string());

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::models::{NetworkCreateRequest, VolumeCreateRequest};
-use bollard::query_parameters::EventsOptionsBuilder;
+use bollard::query_parameters::{EventsOptionsBuilder, ListVolumesOptionsBuilder};
 use futures::{Stream, StreamExt};
 
 use crate::environment::{DOCKER_HOST, Environment};
@@ -215,6 +215,14 @@ impl Engine {
         let request =
             VolumeCreateRequest { name: Some(name.to_owned()), labels: Some(labels), ..VolumeCreateRequest::default() };
         self.docker.create_volume(request).await.map(|_| ()).map_err(EngineError::of("create a volume"))
+    }
+
+    /// All volumes with this label: names and labels.
+    pub async fn volumes(&self, label: &str) -> Result<Vec<(String, HashMap<String, String>)>, EngineError> {
+        let filters = HashMap::from([("label", vec![label])]);
+        let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
+        let found = self.docker.list_volumes(Some(options)).await.map_err(EngineError::of("list volumes"))?;
+        Ok(found.volumes.unwrap_or_default().into_iter().map(|volume| (volume.name, volume.labels)).collect())
     }
 
     /// Removes a volume. One that isn't there is removed already.

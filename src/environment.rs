@@ -50,6 +50,8 @@ pub const WORKSPACE_TRAEFIK_ROUTES: &str = "WORKSPACE_TRAEFIK_ROUTES";
 /// For the monitor: Traefik's entry point `internal`, by which it finds out whether a route is in force. Default
 /// `http://127.0.0.1:8082`.
 pub const WORKSPACE_TRAEFIK_URL: &str = "WORKSPACE_TRAEFIK_URL";
+/// For the monitor: the port by which people reach Traefik. Default 80.
+pub const WORKSPACE_TRAEFIK_PORT: &str = "WORKSPACE_TRAEFIK_PORT";
 /// For the monitor: the host name of workspaces that declare no domain; `{name}` stands for the workspace. Default
 /// `{name}.localhost`.
 pub const WORKSPACE_DOMAIN: &str = "WORKSPACE_DOMAIN";

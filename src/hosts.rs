@@ -91,6 +91,8 @@ pub enum Standing<'a> {
     Serves(&'a Managed),
     /// The version, or a newer one, failed there and isn't tried again.
     Bad(&'a Managed, &'a Failure),
+    /// The version failed there for now, and is tried again later.
+    Waits(&'a Managed, &'a Failure),
     /// Stopped, or stored and not run.
     Rests(&'a Managed),
     /// Not yet; nothing where the host hasn't taken notice.
@@ -114,6 +116,12 @@ pub fn judge<'a>(seen: &'a Seen, awaited: &Awaited, now: Timestamp) -> Standing<
         && is_bad(managed, failure, awaited)
     {
         return Standing::Bad(managed, failure);
+    }
+    if let Some(failure) = &managed.failure
+        && managed.phase == HostPhase::Waiting
+        && (failure.row, failure.retry, failure.bad) == (awaited.row, awaited.retry, false)
+    {
+        return Standing::Waits(managed, failure);
     }
     match managed.phase {
         HostPhase::Stopped | HostPhase::Stored => Standing::Rests(managed),
@@ -224,6 +232,18 @@ impl Hosts {
     /// The hosts, by key.
     pub fn iter(&self) -> impl Iterator<Item = &Seen> {
         self.seen.values().map(|(_, seen)| seen)
+    }
+
+    /// Workspaces whose traffic goes to this one, on any host.
+    pub fn routed_to(&self, name: &WorkspaceName) -> Vec<WorkspaceName> {
+        let workspaces = self.iter().flat_map(|seen| &seen.host.workspaces);
+        let mut routed: Vec<WorkspaceName> = workspaces
+            .filter(|(_, managed)| managed.answering.as_ref() == Some(name))
+            .map(|(routed, _)| routed.clone())
+            .collect();
+        routed.sort();
+        routed.dedup();
+        routed
     }
 
     /// Records that can't be read: key and reason.

@@ -197,6 +197,8 @@ pub struct Monitor {
     /// A workspace came up that nobody looks after yet.
     arrived: Notify,
     stop: CancellationToken,
+    /// Nothing may be changed.
+    look_only: bool,
     bucket_seen: Mutex<Seen>,
 }
 
@@ -273,7 +275,7 @@ impl Monitor {
                 tempfile::Builder::new().prefix(".route-").tempfile_in(&traefik.directory).map_err(routes)?;
             }
         }
-        let mut record = HostRecord::open(&with, &options, conditional).await?;
+        let mut record = HostRecord::open(&with, &options, conditional, look_only).await?;
         if !look_only {
             record.take(&with).await?;
             let network = labels::as_map(&BTreeMap::from([(labels::KIND.to_owned(), "network".to_owned())]));
@@ -294,6 +296,7 @@ impl Monitor {
             changed: Notify::new(),
             arrived: Notify::new(),
             stop,
+            look_only,
             bucket_seen: Mutex::new(Seen { last: std::time::Instant::now(), problem: None }),
         };
         for (name, managed) in remembered {
@@ -370,6 +373,14 @@ impl Monitor {
         Ok(())
     }
 
+    /// Patterns of `--only` that nothing in the bucket matches, and nothing here.
+    pub fn unmatched(&self) -> Vec<Pattern> {
+        let mut names: Vec<WorkspaceName> = lock(&self.catalogue).names().cloned().collect();
+        names.extend(lock(&self.workspaces).keys().cloned());
+        let unmatched = |pattern: &&Pattern| !names.iter().any(|name| pattern.matches(name).is_some());
+        self.options.only.iter().filter(unmatched).cloned().collect()
+    }
+
     fn wake(&self, name: &WorkspaceName) {
         if let Some(tended) = lock(&self.workspaces).get(name) {
             tended.wake.notify_one();
@@ -414,7 +425,8 @@ impl Monitor {
         self.work(true).await?;
         let workspaces = lock(&self.workspaces);
         let managed = |tended: &Arc<Tended>| lock(&tended.memory).managed.clone();
-        Ok(Passed { workspaces: workspaces.iter().map(|(name, tended)| (name.clone(), managed(tended))).collect() })
+        let ours = workspaces.iter().filter(|(name, _)| crate::names::chosen(&self.options.only, name).is_some());
+        Ok(Passed { workspaces: ours.map(|(name, tended)| (name.clone(), managed(tended))).collect() })
     }
 
     /// The last word: what runs here runs on, and nobody reconciles it.

@@ -242,9 +242,7 @@ impl Run<'_> {
             _ => outcome::Step::Fetch,
         };
         let mut outcome = match ended {
-            Ok(_) => {
-                self.outcome.take().unwrap_or_else(|| Outcome::new(outcome::Step::Stopped, "it was asked to stop"))
-            }
+            Ok(_) => self.outcome.take().unwrap_or_else(Outcome::stopped),
             Err(error @ (RunError::Io { .. } | RunError::State(_))) => {
                 Outcome { step: failed_in, ..Outcome::of(error, &self.options.selector.name) }
             }
@@ -494,7 +492,12 @@ impl Run<'_> {
         };
         let end = supervisor::follow(group, &readiness, limits, &mut self.processes, &mut self.signals, tell).await;
         match end {
-            End::Stopped { ended, .. } => Ok(ended.exit_code()),
+            End::Stopped { ended, was_ready } => {
+                let mut outcome = Outcome::stopped();
+                outcome.was_ready = was_ready;
+                self.outcome = Some(outcome);
+                Ok(ended.exit_code())
+            }
             End::Ended { ended, was_ready } => {
                 let when = if was_ready { "" } else { " before it was ready" };
                 self.output.note(&format!("workspace: `{start}` {ended}{when}"));

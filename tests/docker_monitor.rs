@@ -15,7 +15,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
-use monitored::{PLAIN, SERVER, Site, containers, docker, number_of, wait_until};
+use monitored::{PLAIN, SERVER, Site, containers, docker, number_of, volumes, wait_until};
 use workspace::format::host::{Failure, HostPhase, Managed};
 
 /// Doesn't end when it is asked to.
@@ -104,6 +104,69 @@ fn docker_monitor_tries_again_when_asked_to() {
     let managed = site.live(&name, 2);
     assert!(managed.failure.is_none(), "{managed:#?}");
     site.answers(&name, "/", "two");
+
+    // An installation that waits a quarter of an hour for its next try: whoever waits hears of it, and may ask for it now.
+    let marker = "const there = require('fs').existsSync('/data/again'); require('fs').writeFileSync('/data/again', ''); \
+                  if (!there) { console.log('the reason'); process.exit(1) }";
+    let yaml = yaml.replace("[]", "node marker.js");
+    site.tree("three", &[("workspace.yaml", &yaml), ("marker.js", marker)]);
+    let waited = site.workspace().args(["upload", &name, "--yes", "--wait", "tree"]).output().unwrap();
+    let said = String::from_utf8(waited.stderr).unwrap();
+    assert_eq!(waited.status.code(), Some(1), "{said}");
+    assert!(said.contains("failed on") && said.contains("the reason") && said.contains("tried again in"), "{said}");
+    let failed = site.managed(&name).unwrap();
+    assert_eq!((number_of(&failed), failed.phase), (2, HostPhase::Waiting), "{failed:#?}");
+    // One pass over everything ends beside it.
+    assert!(site.terminate().success());
+    let once = site.once(&[]);
+    assert_eq!(once.status.code(), Some(1), "{once:?}");
+    site.start();
+    site.command(&["retry", &name]);
+    site.live(&name, 3);
+    site.answers(&name, "/", "three");
+}
+
+#[test]
+fn docker_monitor_passes_once_and_shows_what_it_would_do() {
+    let mut site = Site::new();
+    let (one, other) = (site.name("pass"), site.name("others"));
+    site.upload(&one, "one", &[]);
+    site.upload(&other, "other", &[]);
+    // Only what it was asked for; a name that isn't there is said.
+    let once = site.once(&["--only", &one, "--only", "nowhere", "--only", "no-*"]);
+    let said = String::from_utf8(once.stderr).unwrap();
+    assert_eq!(once.status.code(), Some(3), "{said}");
+    assert!(said.contains("matches `nowhere`") && said.contains("matches `no-*`"), "{said}");
+    site.answers(&one, "/", "one");
+    assert!(containers(&other).is_empty() && site.managed(&other).is_none());
+    let version = site.once(&["--only", &format!("{one}@nope")]);
+    let said = String::from_utf8(version.stderr).unwrap();
+    assert!(version.status.code() == Some(1) && said.contains("there is no"), "{said}");
+    site.answers(&one, "/", "one");
+
+    // While a monitor is at work, one that only looks is welcome, and touches nothing.
+    site.start();
+    site.live(&other, 1);
+    let dry = site.command(&["monitor", "--dry-run", "--json"]);
+    let steps = |name: &str| {
+        let runs: serde_json::Value = serde_json::from_str(&dry).unwrap();
+        let run = runs.as_array().unwrap().iter().find(|run| run["name"] == name).unwrap().clone();
+        run["steps"].as_array().unwrap().len()
+    };
+    assert!(steps(&one) <= 1, "{dry}");
+    let second = site.once(&[]);
+    assert_eq!(second.status.code(), Some(4), "{second:?}");
+    assert!(site.terminate().success());
+
+    // What was deleted meanwhile goes in one pass, with what was fetched for it; what it kept on purpose stays.
+    let kept = format!("workspace-{one}-Data-db");
+    site.upload(&one, "two", &[("workspace.yaml", &format!("{PLAIN}volumes: {{db: /data}}\n"))]);
+    assert_eq!(site.once(&[]).status.code(), Some(0));
+    site.command(&["delete", &one, "--yes"]);
+    assert_eq!(site.once(&[]).status.code(), Some(0));
+    assert!(containers(&one).is_empty());
+    assert_eq!(volumes(&one), [kept]);
+    site.answers(&other, "/", "other");
 }
 
 #[test]
@@ -287,6 +350,19 @@ fn docker_monitor_does_what_refs_say_and_mends_what_hands_did() {
     let container = format!("workspace-{one}");
 
     site.command(&["route", &one, "--to", &other]);
+    site.answers(&one, "/", "other");
+    site.wait(&one, "the route", |managed| managed.answering.is_some());
+    let status = site.command(&["status", &one]);
+    assert!(status.contains(&format!("traffic goes to {other}")), "{status}");
+    // Where its traffic went stops: its own release answers again.
+    let stopped = site.workspace().args(["stop", &other]).output().unwrap();
+    let said = String::from_utf8(stopped.stderr).unwrap();
+    assert!(said.contains(&format!("the traffic of {one} goes to {other}")), "{said}");
+    site.answers(&one, "/", "one");
+    site.wait(&one, "the route back", |managed| managed.answering.is_none());
+    let status = site.command(&["status", &one]);
+    assert!(status.contains(&format!("{other} isn't live here")), "{status}");
+    site.command(&["start", &other]);
     site.answers(&one, "/", "other");
     site.command(&["route", &one, "--back"]);
     site.answers(&one, "/", "one");

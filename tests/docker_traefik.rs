@@ -10,7 +10,9 @@ mod monitored;
 #[path = "support/servers.rs"]
 mod servers;
 
-use monitored::{Site, containers, docker, wait_until};
+use std::collections::BTreeMap;
+
+use monitored::{PLAIN, Site, containers, docker, wait_until};
 
 #[test]
 fn docker_traefik_releases_under_load_without_one_failed_request() {
@@ -46,6 +48,28 @@ fn docker_traefik_releases_under_load_without_one_failed_request() {
     assert!(site.terminate().success());
     assert!(site.host().unwrap().ended);
     site.answers(&name, "/", "two");
+}
+
+/// Each release at once has the traffic on all of its replicas, also where the one before has to stop first.
+#[test]
+fn docker_traefik_replicas_share_the_traffic_from_the_first_request() {
+    let mut site = Site::new();
+    let name = site.name("share");
+    site.route_through_traefik();
+    let yaml = format!("{PLAIN}replicas: 2\nvolumes: {{db: /data}}\nhealth: /health\n");
+    site.upload(&name, "1", &[("workspace.yaml", &yaml)]);
+    site.start();
+    for number in 1..=4 {
+        if number > 1 {
+            site.upload(&name, &number.to_string(), &[("workspace.yaml", &yaml)]);
+        }
+        site.live(&name, number);
+        let mut answered = BTreeMap::<String, usize>::new();
+        for _ in 0..40 {
+            *answered.entry(site.ask(&name, "/host").unwrap()).or_default() += 1;
+        }
+        assert!(answered.len() == 2 && answered.values().all(|count| *count >= 15), "{number}: {answered:?}");
+    }
 }
 
 #[test]

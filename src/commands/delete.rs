@@ -3,12 +3,15 @@
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
+use jiff::Timestamp;
+
 use super::interrupt;
 use crate::cache::Cache;
 use crate::cli::Context;
 use crate::failure::{Exit, NeedsYes};
+use crate::hosts::Hosts;
 use crate::names::WorkspaceName;
-use crate::output::size;
+use crate::output::{count, size};
 use crate::publish;
 use crate::settings::Purpose;
 use crate::store::bucket::WriteConsent;
@@ -41,9 +44,10 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
             let row = read.reference.current_row();
             let (files, bytes) = row.map_or((0, 0), |row| (row.files, row.bytes));
             let question = format!(
-                "Delete `{name}` from {}: {} versions, the current one with {files} files ({})?",
+                "Delete `{name}` from {}: {}, the current one with {} ({})?",
                 store.location(),
-                read.reference.rows.len(),
+                count(read.reference.rows.len() as u64, "version"),
+                count(files, "file"),
                 size(bytes)
             );
             if !output.can_ask() {
@@ -61,6 +65,10 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
             _ => return Err(error.into()),
         },
     }
+    let hosts = Hosts::read(&store, Timestamp::now()).await?;
+    for routed in hosts.routed_to(&name) {
+        output.warn(&format!("the traffic of {routed} goes to {name}: its own release answers from now on"));
+    }
     let consent = WriteConsent { yes: false, single_writer: args.single_writer, ask: &|_| false };
     let bucket = publish::open_known(&store, &cache, &consent).await?;
     let work = publish::remove(&store, &name, bucket.record.delete_if_match);
@@ -73,11 +81,17 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         output.json(&removed)?;
     }
     output.note(&format!(
-        "Deleted {name} ({} versions, {} objects, {}) from {}",
-        removed.versions,
-        removed.objects,
+        "Deleted {name} ({}, {}, {}) from {}",
+        count(removed.versions as u64, "version"),
+        count(removed.objects as u64, "object"),
         size(removed.bytes),
         store.location()
     ));
+    if hosts.iter().any(|seen| seen.host.workspaces.contains_key(&name)) {
+        output.note(&format!(
+            "Hosts take it down within seconds; volumes that it kept on purpose stay there as workspace-{name}-Data-…"
+        ));
+        output.hint("`workspace confirm-removals`, when most workspaces were deleted at once: hosts ask back then");
+    }
     Ok(Exit::Success.into())
 }

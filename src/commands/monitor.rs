@@ -1,7 +1,6 @@
 //! `workspace monitor`: makes what runs on this host equal to what the bucket says.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use crate::compose::seen_from_container;
 use crate::embedded::Embedded;
 use crate::embedded::server::{DEFAULT_PORT, ServeError, Server, docker_gateway};
 use crate::engine::{Compose, Engine};
-use crate::environment::{WORKSPACE_DOMAIN, WORKSPACE_TRAEFIK_ROUTES, WORKSPACE_TRAEFIK_URL};
+use crate::environment::{WORKSPACE_DOMAIN, WORKSPACE_TRAEFIK_PORT, WORKSPACE_TRAEFIK_ROUTES, WORKSPACE_TRAEFIK_URL};
 use crate::failure::Exit;
 use crate::format::host::{HostPhase, Managed};
 use crate::monitor::{DryRun, Endpoint, Limits, Monitor, MonitorError, Options, Surroundings, Traefik};
@@ -53,7 +52,7 @@ pub struct Args {
     /// Show the steps and their causes; change nothing
     #[arg(long, conflicts_with = "once")]
     dry_run: bool,
-    /// Where `/healthz` and `/metrics` are served
+    /// Where `/healthz` and `/metrics` are served: 127.0.0.1:9191, in a container 0.0.0.0:9191
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
     /// How log lines are written
@@ -134,7 +133,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         },
         install_limit: args.install_limit,
         grant_lifetime: Duration::from_secs(args.grant_lifetime),
-        traefik: traefik(context),
+        traefik: traefik(context)?,
         ca_bundle,
         secrets: context.secrets()?,
     };
@@ -159,7 +158,9 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     };
     if args.dry_run {
         let runs = monitor.dry_run().await?;
-        return show_dry_run(context, &runs, args.json);
+        context.output.note(&format!("Traffic: {router}"));
+        let shown = show_dry_run(context, &runs, args.json)?;
+        return Ok(if say_unmatched(context, &monitor) { Exit::NotFound.into() } else { shown });
     }
     let outcome = if args.once { monitor.once().await.map(Some) } else { monitor.run().await.map(|()| None) };
     monitor.end().await;
@@ -176,10 +177,12 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     for (name, managed) in &passed.workspaces {
         failed |= show_one(context, name.as_str(), managed);
     }
-    let exit = match (interrupted, failed) {
-        (true, _) => Exit::Interrupted,
-        (false, true) => Exit::Failure,
-        (false, false) => Exit::Success,
+    let missing = say_unmatched(context, &monitor);
+    let exit = match (interrupted, failed, missing) {
+        (true, ..) => Exit::Interrupted,
+        (false, true, _) => Exit::Failure,
+        (false, false, true) => Exit::NotFound,
+        (false, false, false) => Exit::Success,
     };
     Ok(exit.into())
 }
@@ -258,13 +261,27 @@ fn container_endpoint(settings: &Settings) -> Option<String> {
     }
 }
 
-fn traefik(context: &Context) -> Option<Traefik> {
-    let directory: PathBuf = context.environment.path(WORKSPACE_TRAEFIK_ROUTES)?;
+fn traefik(context: &Context) -> anyhow::Result<Option<Traefik>> {
+    let Some(directory) = context.environment.path(WORKSPACE_TRAEFIK_ROUTES) else { return Ok(None) };
+    let port = context.environment.get(WORKSPACE_TRAEFIK_PORT).unwrap_or("80");
+    let port = port.parse().with_context(|| format!("{WORKSPACE_TRAEFIK_PORT}: `{port}` is no port"))?;
     let url = context.environment.get(WORKSPACE_TRAEFIK_URL).unwrap_or("http://127.0.0.1:8082");
     let address = url.trim_start_matches("http://").trim_end_matches('/');
     let confirm = if address.contains(':') { address.to_owned() } else { format!("{address}:80") };
     let pattern = context.environment.get(WORKSPACE_DOMAIN).unwrap_or("{name}.localhost");
-    Some(Traefik { directory, confirm, pattern: Some(pattern.to_owned()).filter(|pattern| !pattern.is_empty()) })
+    let pattern = Some(pattern.to_owned()).filter(|pattern| !pattern.is_empty());
+    Ok(Some(Traefik { directory, confirm, pattern, port }))
+}
+
+/// Says what of `--only` matches nothing. True: one of them is a name, which must be there.
+fn say_unmatched(context: &Context, monitor: &Monitor) -> bool {
+    let unmatched = monitor.unmatched();
+    for pattern in &unmatched {
+        context
+            .output
+            .warn(&format!("nothing in the bucket matches `{pattern}`; `workspace list` shows what there is"));
+    }
+    unmatched.iter().any(Pattern::is_one)
 }
 
 fn show_dry_run(context: &Context, runs: &[DryRun], json: bool) -> anyhow::Result<ExitCode> {
@@ -289,7 +306,10 @@ fn show_one(context: &Context, name: &str, managed: &Managed) -> bool {
     let live =
         managed.live.as_ref().map_or_else(|| "nothing".to_owned(), |live| format!("version {}", live.row.number));
     let addresses = managed.addresses.join(" ");
-    context.output.note(&format!("{name}: {} ({live} live) {addresses}", managed.phase.as_str()));
+    context.output.note(format!("{name}: {} ({live} live) {addresses}", managed.phase.as_str()).trim_end());
+    if managed.failure.is_none() && matches!(managed.phase, HostPhase::Waiting | HostPhase::Failed) {
+        context.output.note(&crate::output::escape(&format!("  {}", managed.cause)));
+    }
     if let Some(failure) = &managed.failure {
         context.output.note(&format!("  version {} failed in {}: {}", failure.number, failure.step, failure.reason));
         for line in &failure.tail {

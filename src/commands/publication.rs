@@ -16,7 +16,7 @@ use crate::cache::Cache;
 use crate::cli::Context;
 use crate::failure::Exit;
 use crate::names::{NameError, Tag, WorkspaceName};
-use crate::output::{escape, size};
+use crate::output::{count, escape, size};
 use crate::publish::{self, Outcome, Publication, Publisher};
 use crate::settings::Purpose;
 use crate::source::{Excluded, Provenance, SourceOptions};
@@ -206,8 +206,8 @@ fn say(context: &Context, report: &publish::Report, location: &str, seconds: f64
     match report.outcome {
         Outcome::Published => {
             output.note(&format!(
-                "Uploaded {} files ({}, {} sent) as {name}@{number}{tagged} in {seconds:.1}s to {location}",
-                report.files,
+                "Uploaded {} ({}, {} sent) as {name}@{number}{tagged} in {seconds:.1}s to {location}",
+                count(report.files, "file"),
                 size(report.bytes),
                 size(report.requests.sent),
             ));

@@ -33,12 +33,17 @@ struct Report {
     hosts: Vec<MarkedBad>,
 }
 
-/// A host that had given up on a version.
+/// A host that had given up on versions, or waits before it tries one again.
 #[derive(Debug, Serialize)]
 struct MarkedBad {
     engine: String,
     hostname: String,
+    /// Versions on which it had given up.
     versions: Vec<u64>,
+    /// The version whose failure it remembers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<u64>,
+    /// Why that one failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -56,11 +61,13 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
             let managed = seen.host.workspaces.get(&name)?;
             let bad = managed.bad.iter().filter(|bad| bad.retry == before.retry);
             let versions: Vec<u64> = bad.map(|bad| bad.number).collect();
-            (!versions.is_empty()).then(|| MarkedBad {
+            let failure = managed.failure.as_ref().filter(|failure| failure.retry == before.retry);
+            (!versions.is_empty() || failure.is_some()).then(|| MarkedBad {
                 engine: seen.host.engine.clone(),
                 hostname: seen.host.hostname.clone(),
                 versions,
-                reason: managed.failure.as_ref().map(|failure| format!("{}: {}", failure.step, failure.reason)),
+                failed: failure.map(|failure| failure.number),
+                reason: failure.map(|failure| format!("{}: {}", failure.step, failure.reason)),
             })
         })
         .collect();
@@ -68,8 +75,14 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     publish::set_retry(&store, &name, mark).await?;
     for host in &marked {
         let versions = host.versions.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-        let reason = host.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        output.note(&crate::output::escape(&format!("{} had given up on version {versions}{reason}", host.hostname)));
+        let given_up = (!versions.is_empty()).then(|| format!("had given up on version {versions}"));
+        let reason = match (host.failed, &host.reason) {
+            (Some(failed), Some(reason)) if host.versions.contains(&failed) => Some(format!("{failed}: {reason}")),
+            (Some(failed), Some(reason)) => Some(format!("version {failed} waits to be tried again: {reason}")),
+            _ => None,
+        };
+        let said = given_up.into_iter().chain(reason).collect::<Vec<_>>().join("; ");
+        output.note(&crate::output::escape(&format!("{}: {said}", host.hostname)));
     }
     output.note(&if marked.is_empty() {
         format!("No host says that it has given up on a version of {name}; whichever has tries again")

@@ -2,11 +2,13 @@
 
 use std::process::ExitCode;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::decision::{self, DecisionArgs};
 use crate::cli::Context;
 use crate::failure::Exit;
+use crate::hosts::Hosts;
 use crate::names::WorkspaceName;
 use crate::publish::{self, Changed};
 
@@ -50,7 +52,11 @@ pub async fn set(
     let output = &context.output;
     let store = decision::open(context, args, &names).await?;
     let mut reports = Vec::with_capacity(names.len());
+    let hosts = if stopped { Hosts::read(&store, Timestamp::now()).await? } else { Hosts::default() };
     for name in &names {
+        for routed in hosts.routed_to(name) {
+            output.warn(&format!("the traffic of {routed} goes to {name}: its own release answers from now on"));
+        }
         let decided = publish::set_stopped(&store, name, stopped).await?;
         let changed = decided.changed == Changed::Yes;
         output.note(&match (stopped, changed) {

@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use ulid::Ulid;
 
 use super::{failure_report, interrupt};
 use crate::cli::Context;
 use crate::failure::Exit;
-use crate::format::host::{Failure, HostPhase};
+use crate::format::host::{Failure, HostPhase, Managed};
 use crate::format::{Keys, Reference};
 use crate::hosts::{Awaited, Hosts, Presence, Seen, Standing, judge};
 use crate::names::WorkspaceName;
-use crate::output::escape;
+use crate::output::{count, escape};
 use crate::publish::Outcome;
 use crate::store::{Store, StoreError};
 use crate::version;
@@ -101,7 +102,7 @@ pub struct WaitReport {
 struct HostOutcome {
     engine: String,
     hostname: String,
-    /// `serves`, `failed`, `stopped`, `stored`, `away`, `ended`, or `pending`.
+    /// `serves`, `failed`, `waiting` (failed for now, and tried again later), `stopped`, `stored`, `away`, `ended`, or `pending`.
     outcome: &'static str,
     phase: Option<&'static str>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -178,7 +179,8 @@ impl Waiting<'_> {
                 Ok(()) => failures = 0,
                 Err(error) => failures = self.after(error, failures)?,
             }
-            if let Some(ended) = self.look(&awaited, now).await? {
+            let left = limit.saturating_sub(self.began.elapsed());
+            if let Some(ended) = self.look(&awaited, now, left).await? {
                 return Ok((ended, Some(awaited)));
             }
             let elapsed = self.began.elapsed();
@@ -222,8 +224,8 @@ impl Waiting<'_> {
         Ok(failures.saturating_add(1))
     }
 
-    /// Says what changed, and whether that ends it.
-    async fn look(&mut self, awaited: &Awaited, now: Timestamp) -> anyhow::Result<Option<Ended>> {
+    /// Says what changed, and whether that ends it. `left`: how long can still be waited.
+    async fn look(&mut self, awaited: &Awaited, now: Timestamp, left: Duration) -> anyhow::Result<Option<Ended>> {
         let mut lines = Vec::new();
         let (mut serving, mut live, mut rests) = (0, 0, false);
         let mut failed = None;
@@ -233,11 +235,14 @@ impl Waiting<'_> {
                 Standing::Elsewhere | Standing::Absent(_) => continue,
                 Standing::Serves(_) => serving += 1,
                 Standing::Bad(_, failure) if failed.is_none() => failed = Some((seen.clone(), failure.clone())),
+                Standing::Waits(_, failure) if failed.is_none() && is_hopeless(failure, now, left) => {
+                    failed = Some((seen.clone(), failure.clone()));
+                }
                 Standing::Rests(_) => rests = true,
-                Standing::Bad(..) | Standing::OnTheWay(_) => {}
+                Standing::Bad(..) | Standing::Waits(..) | Standing::OnTheWay(_) => {}
             }
             live += 1;
-            lines.push((seen.host.engine.clone(), progress(seen, &standing)));
+            lines.push((seen.host.engine.clone(), progress(seen, &standing, awaited)));
         }
         for (engine, line) in lines {
             if self.told.get(&engine) != Some(&line) {
@@ -285,10 +290,7 @@ impl Waiting<'_> {
         addresses.sort_unstable();
         addresses.dedup();
         let place = if addresses.is_empty() { String::new() } else { format!(": {}", addresses.join(" ")) };
-        let count = match hosts.len() {
-            1 => "1 host".to_owned(),
-            count => format!("{count} hosts"),
-        };
+        let count = count(hosts.len() as u64, "host");
         let Awaited { name, number, .. } = awaited;
         self.context.output.note(&escape(&format!("{name}@{number} is served by {count} after {seconds:.1}s{place}")));
     }
@@ -299,7 +301,7 @@ impl Waiting<'_> {
         let live = self.live(awaited, now);
         output.warn(&format!("{name}@{number} is published, and not served everywhere after {} s", limit.as_secs()));
         for seen in &live {
-            output.warn_line(&progress(seen, &judge(seen, awaited, now)));
+            output.warn_line(&progress(seen, &judge(seen, awaited, now), awaited));
             let failure = seen.host.workspaces.get(name).and_then(|managed| managed.failure.as_ref());
             if let Some(failure) = failure.filter(|failure| failure.row == awaited.row) {
                 for line in failure_report::lines(name, &seen.host, failure, now) {
@@ -329,6 +331,7 @@ impl Waiting<'_> {
                 Standing::Absent(_) => "away",
                 Standing::Serves(_) => "serves",
                 Standing::Bad(..) => "failed",
+                Standing::Waits(..) => "waiting",
                 Standing::Rests(managed) if managed.phase == HostPhase::Stopped => "stopped",
                 Standing::Rests(_) => "stored",
                 Standing::OnTheWay(_) => "pending",
@@ -361,13 +364,30 @@ fn awaited(name: &WorkspaceName, reference: &Reference, published: &crate::publi
     }
 }
 
+/// Whether waiting for the next try makes no sense: it comes too late, or somebody has to do something first.
+fn is_hopeless(failure: &Failure, now: Timestamp, left: Duration) -> bool {
+    let end = jiff::SignedDuration::try_from(left).ok().and_then(|left| now.checked_add(left).ok());
+    failure.step == "secrets" || failure.next_try.is_some_and(|next| end.is_some_and(|end| next > end))
+}
+
+/// Whether what the host says may be about the version; otherwise it is from before.
+fn is_noticed(managed: &Managed, awaited: &Awaited) -> bool {
+    let about = |row: Option<Ulid>| row == Some(awaited.row);
+    let at_rest = managed.phase.is_rest() || managed.phase == HostPhase::Drain;
+    !at_rest
+        || about(managed.next.as_ref().map(|next| next.row.id))
+        || about(managed.live.as_ref().map(|live| live.row.id))
+        || about(managed.failure.as_ref().map(|failure| failure.row))
+}
+
 /// `one: install (version 3 replaces version 2)`.
-fn progress(seen: &Seen, standing: &Standing<'_>) -> String {
+fn progress(seen: &Seen, standing: &Standing<'_>, awaited: &Awaited) -> String {
     let hostname = &seen.host.hostname;
     let managed = match standing {
         Standing::Serves(_) => return escape(&format!("{hostname}: serves it")),
-        Standing::Bad(managed, _) | Standing::Rests(managed) | Standing::OnTheWay(Some(managed)) => managed,
-        Standing::OnTheWay(None) | Standing::Elsewhere | Standing::Absent(_) => {
+        Standing::OnTheWay(Some(managed)) if is_noticed(managed, awaited) => managed,
+        Standing::Bad(managed, _) | Standing::Waits(managed, _) | Standing::Rests(managed) => managed,
+        Standing::OnTheWay(_) | Standing::Elsewhere | Standing::Absent(_) => {
             return escape(&format!("{hostname}: hasn't taken notice yet"));
         }
     };

@@ -98,6 +98,9 @@ pub struct Managed {
     /// Where it answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
+    /// The workspace whose release answers there instead of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answering: Option<WorkspaceName>,
     /// What went wrong last; gone once a later release is live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -175,6 +178,11 @@ pub enum HostPhase {
 }
 
 impl HostPhase {
+    /// Whether nothing more is done in it but waiting.
+    pub fn is_rest(self) -> bool {
+        matches!(self, Self::Live | Self::Watch | Self::Stopped | Self::Stored | Self::Failed | Self::Waiting)
+    }
+
     /// The name as in the record.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -205,7 +213,8 @@ pub struct Failure {
     pub row: Ulid,
     /// Its number.
     pub number: u64,
-    /// In which step: `fetch`, `install`, `build`, `release`, `start`, `ready`, `soak`, `route`, `watch`, `run`.
+    /// In which step: `create`, `secrets` (a variable isn't set on that host), `fetch`, `install`, `build`, `release`,
+    /// `start`, `ready`, `soak`, `route`, `watch`, `run`.
     pub step: String,
     /// What happened, in one sentence.
     pub reason: String,
@@ -229,6 +238,9 @@ pub struct Failure {
     /// When it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_try: Option<Timestamp>,
+    /// The ref's mark of the last `retry` at that time: with another one there it is tried again at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Ulid>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
@@ -314,6 +326,7 @@ impl Managed {
             good: None,
             health: None,
             addresses: Vec::new(),
+            answering: None,
             failure: None,
             bad: Vec::new(),
             host_port: None,

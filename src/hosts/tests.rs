@@ -29,6 +29,7 @@ fn word(seen: &Seen, awaited: &Awaited) -> &'static str {
         Standing::Absent(_) => "absent",
         Standing::Serves(_) => "serves",
         Standing::Bad(..) => "bad",
+        Standing::Waits(..) => "waits",
         Standing::Rests(_) => "rests",
         Standing::OnTheWay(_) => "on the way",
     }
@@ -95,6 +96,20 @@ fn what_is_tried_again_is_not_bad() {
     let again = Awaited { retry: Some(Ulid::from_parts(8, 8)), ..awaited(3) };
     assert_eq!(word(&failed(true, None), &again), "on the way");
     assert_eq!(word(&failed(true, again.retry), &again), "bad");
+}
+
+#[test]
+fn what_waits_to_be_tried_again_has_failed_for_now() {
+    let waiting = |number: u64, phase: HostPhase| {
+        let waits = Failure { bad: false, next_try: Some(at(900)), ..failure(number) };
+        with(|managed| (managed.phase, managed.failure) = (phase, Some(waits)))
+    };
+    assert_eq!(word(&waiting(3, HostPhase::Waiting), &awaited(3)), "waits");
+    // It is being tried again; or it is another one that waits; or somebody asked for it meanwhile.
+    assert_eq!(word(&waiting(3, HostPhase::Install), &awaited(3)), "on the way");
+    assert_eq!(word(&waiting(2, HostPhase::Waiting), &awaited(3)), "on the way");
+    let again = Awaited { retry: Some(Ulid::from_parts(8, 8)), ..awaited(3) };
+    assert_eq!(word(&waiting(3, HostPhase::Waiting), &again), "on the way");
 }
 
 #[test]

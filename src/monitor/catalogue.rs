@@ -89,6 +89,11 @@ impl Catalogue {
         self.entries.iter().filter(|(_, entry)| entry.desired != Desired::Gone).map(|(name, _)| name)
     }
 
+    /// Whether a workspace was missing from the bucket, and not often enough for that to be believed.
+    pub fn has_doubts(&self) -> bool {
+        self.entries.values().any(|entry| entry.absent > 0 && entry.absent < POLLS)
+    }
+
     /// Forgets a workspace. One whose ref stays, and says that it was deleted, isn't read again at each poll.
     pub fn forget(&mut self, name: &WorkspaceName) {
         if self.entries.get(name).is_some_and(|entry| entry.etag.is_none()) {

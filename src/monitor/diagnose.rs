@@ -39,13 +39,23 @@ pub struct Case<'a> {
     pub number: u64,
     /// The failure that is remembered.
     pub earlier: Option<&'a Failure>,
+    /// The ref's mark of the last `retry`: with a new one, tries are counted anew.
+    pub retry: Option<Ulid>,
     /// The time.
     pub now: Timestamp,
 }
 
+impl Case<'_> {
+    /// The how-manieth try this was.
+    fn tries(&self) -> u32 {
+        let same = |earlier: &&Failure| earlier.row == self.row && earlier.retry == self.retry;
+        self.earlier.filter(same).map_or(0, |earlier| earlier.tries).saturating_add(1)
+    }
+}
+
 /// Puts a report together.
 pub fn diagnose(case: Case<'_>, why: Why, evidence: &Evidence) -> Failure {
-    let tries = case.earlier.filter(|earlier| earlier.row == case.row).map_or(0, |earlier| earlier.tries) + 1;
+    let tries = case.tries();
     let mut failure = Failure {
         row: case.row,
         number: case.number,
@@ -58,6 +68,7 @@ pub fn diagnose(case: Case<'_>, why: Why, evidence: &Evidence) -> Failure {
         bad: true,
         tries,
         next_try: None,
+        retry: case.retry,
     };
     let outage = |failure: &mut Failure| {
         failure.bad = false;
@@ -164,7 +175,7 @@ fn install_again(failure: &mut Failure, now: Timestamp) {
 
 /// A failure that nobody's code is to blame for.
 pub fn outage(case: Case<'_>, step: &str, reason: String) -> Failure {
-    let tries = case.earlier.filter(|earlier| earlier.row == case.row).map_or(0, |earlier| earlier.tries) + 1;
+    let tries = case.tries();
     Failure {
         row: case.row,
         number: case.number,
@@ -177,6 +188,7 @@ pub fn outage(case: Case<'_>, step: &str, reason: String) -> Failure {
         bad: false,
         tries,
         next_try: Some(later(case.now, outage_pause(tries))),
+        retry: case.retry,
     }
 }
 
@@ -194,7 +206,7 @@ mod tests {
     use crate::run::outcome::Step;
 
     fn case(earlier: Option<&Failure>) -> Case<'_> {
-        Case { row: Ulid::from_parts(1, 1), number: 7, earlier, now: Timestamp::UNIX_EPOCH }
+        Case { row: Ulid::from_parts(1, 1), number: 7, earlier, retry: None, now: Timestamp::UNIX_EPOCH }
     }
 
     fn words(step: Step) -> Evidence {
@@ -237,6 +249,10 @@ mod tests {
         let third = diagnose(case(Some(&second)), Why::Ended, &words(Step::Install));
         assert_eq!((first.tries, second.tries, third.tries), (1, 2, 3));
         assert_eq!((first.bad, second.bad, third.bad), (false, false, true));
+        // Somebody who asks for it has three more.
+        let asked = Case { retry: Some(Ulid::from_parts(3, 3)), ..case(Some(&second)) };
+        let asked = diagnose(asked, Why::Ended, &words(Step::Install));
+        assert_eq!((asked.tries, asked.bad), (1, false));
         // Another release begins anew.
         let other = Case { row: Ulid::from_parts(2, 2), ..case(Some(&third)) };
         assert_eq!(diagnose(other, Why::Ended, &words(Step::Install)).tries, 1);

@@ -25,6 +25,9 @@ use crate::run::outcome::Outcome;
 const ROUNDS: usize = 64;
 /// Lines of a log that a report shows.
 const LOG_LINES: usize = 40;
+/// What to do about a variable that isn't there.
+const SECRETS_HINT: &str = "set it where the monitor runs: in its environment or its `.env`; with docker-compose.yml in a \
+    file that `env_file:` of the service `monitor` names. Then start the monitor again";
 /// Where `workspace run` leaves its last words.
 const OUTCOME: &str = "/app/.workspace/outcome.json";
 
@@ -57,6 +60,7 @@ impl Monitor {
                 let kind = last.split(' ').next().unwrap_or_default().to_owned();
                 self.metrics.steps.get_or_create(&StepLabel { step: kind }).inc();
                 if *step == Step::Forget {
+                    self.forget(name).await?;
                     return Ok(Round { again: None, settled: true, forgotten: true });
                 }
                 match self.take(name, step, &observed).await {
@@ -77,6 +81,7 @@ impl Monitor {
     /// Writes down how things stand.
     fn note(&self, name: &WorkspaceName, planned: &Planned, observed: &Observed) {
         let now = Timestamp::now();
+        let answering = self.answering(name).filter(|_| observed.live.is_some());
         let tended = self.tended(name);
         let mut memory = lock(&tended.memory);
         let before = memory.managed.clone();
@@ -103,11 +108,11 @@ impl Monitor {
         let live = observed.live;
         let others: Vec<Ulid> =
             observed.releases.iter().map(|found| found.row).filter(|row| Some(*row) != live).collect();
-        let previous = managed.previous.as_ref().map(|previous| previous.row.id);
-        if previous.is_some_and(|row| !others.contains(&row)) {
+        if managed.previous.as_ref().is_some_and(|previous| !others.contains(&previous.row.id)) {
             managed.previous = None;
         }
-        let next = others.iter().copied().find(|row| Some(*row) != managed.previous.as_ref().map(|found| found.row.id));
+        let standing_by = managed.previous.as_ref().map(|previous| previous.row.id);
+        let next = observed.releases.iter().find(|found| found.is_underway(live, standing_by)).map(|found| found.row);
         if managed.next.as_ref().map(|found| found.row.id) != next {
             managed.next = next.and_then(|row| release(row, now));
         }
@@ -122,7 +127,9 @@ impl Monitor {
             (None, Some(_)) => managed.host_port.map(|port| format!("http://127.0.0.1:{port}")).into_iter().collect(),
             _ => Vec::new(),
         };
+        managed.answering = answering;
         let changed = before.phase != managed.phase
+            || before.answering != managed.answering
             || before.live != managed.live
             || before.failure != managed.failure
             || before.cause != managed.cause
@@ -215,19 +222,20 @@ impl Monitor {
         let now = Timestamp::now();
         let reason = failure_text(&error);
         tracing::warn!(workspace = %name, version = target.number(), "{reason}");
-        let case = Case { row: *row, number: target.number(), earlier: memory.managed.failure.as_ref(), now };
+        let retry = self.retry(name);
+        let case = Case { row: *row, number: target.number(), earlier: memory.managed.failure.as_ref(), retry, now };
         let mut failure = outage(case, "create", reason);
         if matches!(&error, ReconcileError::Engine(EngineError::NotFound { .. } | EngineError::Compose { .. })) {
             let image = crate::compose::release::image_of(name, &target.plan).unwrap_or_default();
             failure.hint = format!("is the image `{image}` on this host? `make images`, or `docker pull`");
         } else if matches!(&error, ReconcileError::Secrets { .. }) {
-            "set it in the monitor's environment or its `.env`, and start the monitor again"
-                .clone_into(&mut failure.hint);
+            "secrets".clone_into(&mut failure.step);
+            SECRETS_HINT.clone_into(&mut failure.hint);
         } else if matches!(&error, ReconcileError::Compose(_)) {
             // The plan itself can't be rendered: no time will mend that.
             failure.bad = true;
             failure.next_try = None;
-            memory.managed.bad.push(self.bad(name, &target));
+            memory.managed.bad.push(Bad { row: target.row.id, number: target.number(), retry });
         }
         let again = failure.next_try;
         memory.managed.failure = Some(failure);
@@ -236,9 +244,9 @@ impl Monitor {
         Ok(Round { again: again.or(Some(now)), settled: false, forgotten: false })
     }
 
-    fn bad(&self, name: &WorkspaceName, target: &Target) -> Bad {
-        let retry = lock(&self.catalogue).get(name).and_then(|entry| entry.retry);
-        Bad { row: target.row.id, number: target.number(), retry }
+    /// The mark of the ref's last `retry`.
+    pub(super) fn retry(&self, name: &WorkspaceName) -> Option<Ulid> {
+        lock(&self.catalogue).get(name).and_then(|entry| entry.retry)
     }
 
     pub(super) fn known(&self, name: &WorkspaceName, row: Ulid) -> Result<Target, ReconcileError> {
@@ -310,6 +318,51 @@ impl Monitor {
         }
     }
 
+    /// The last of a workspace that is gone: what package managers had fetched for it. What it kept on purpose stays.
+    async fn forget(&self, name: &WorkspaceName) -> Result<(), ReconcileError> {
+        let bucket = self.bucket.to_string();
+        for (volume, found) in self.with.engine.volumes(&format!("{}={name}", labels::NAME)).await? {
+            let has = |label: &str, value: &str| found.get(label).map(String::as_str) == Some(value);
+            if !has(labels::BUCKET, &bucket) {
+                continue;
+            }
+            if has(labels::PURPOSE, labels::DATA) {
+                tracing::info!(workspace = %name, %volume, "its volume stays; `docker volume rm` removes it");
+            } else if has(labels::PURPOSE, labels::CACHE) {
+                match self.with.engine.remove_volume(&volume).await {
+                    // Somebody looks at it by hand.
+                    Ok(()) | Err(EngineError::Conflict { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Grants of releases that are not there: whoever made them was interrupted.
+    pub(super) async fn sweep(&self) -> Result<(), EngineError> {
+        let engine = &self.with.engine;
+        let rows: Vec<String> = engine
+            .containers(labels::KIND)
+            .await?
+            .into_iter()
+            .filter_map(|container| container.labels.get(labels::ROW).cloned())
+            .collect();
+        let bucket = self.bucket.to_string();
+        for (volume, found) in engine.volumes(&format!("{}={}", labels::PURPOSE, labels::GRANT)).await? {
+            let used = found.get(labels::ROW).is_none_or(|row| rows.contains(row));
+            if used || found.get(labels::BUCKET) != Some(&bucket) {
+                continue;
+            }
+            match engine.remove_volume(&volume).await {
+                Ok(()) => tracing::info!(%volume, "a grant that nobody needs was removed"),
+                Err(EngineError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Finds out why a release failed, remembers it, and takes the release away unless it has the traffic.
     async fn fail(&self, name: &WorkspaceName, row: Ulid, why: Why, observed: &Observed) -> Result<(), ReconcileError> {
         let mut evidence = Evidence::default();
@@ -334,7 +387,8 @@ impl Monitor {
         let failure = {
             let tended = self.tended(name);
             let memory = lock(&tended.memory);
-            let case = Case { row, number, earlier: memory.managed.failure.as_ref(), now: Timestamp::now() };
+            let (earlier, now) = (memory.managed.failure.as_ref(), Timestamp::now());
+            let case = Case { row, number, earlier, retry: self.retry(name), now };
             diagnose(case, why, &evidence)
         };
         if failure.step == "release"
@@ -353,7 +407,7 @@ impl Monitor {
     /// Remembers a failure, and that its release is bad if it is.
     pub(super) fn remember(&self, name: &WorkspaceName, failure: Failure) {
         let tended = self.tended(name);
-        let retry = lock(&self.catalogue).get(name).and_then(|entry| entry.retry);
+        let retry = self.retry(name);
         let mut memory = lock(&tended.memory);
         tracing::warn!(
             workspace = %name, version = failure.number, step = %failure.step, bad = failure.bad,

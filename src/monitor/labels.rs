@@ -21,6 +21,14 @@ pub const VERSION: &str = "workspace.version";
 pub const PROCESS: &str = "workspace.process";
 /// Which of several, from 1.
 pub const REPLICA: &str = "workspace.replica";
+/// What a volume is for.
+pub const PURPOSE: &str = "workspace.purpose";
+/// The purpose of a volume that a package manager keeps what it fetched in.
+pub const CACHE: &str = "cache";
+/// The purpose of a volume that outlives everything: only people remove it.
+pub const DATA: &str = "data";
+/// The purpose of a volume with a release's grant.
+pub const GRANT: &str = "grant";
 /// The port inside.
 pub const PORT: &str = "workspace.port";
 /// The port on the host.
@@ -57,12 +65,11 @@ pub fn alias(row: Ulid) -> String {
     format!("ws-{}", row.to_string().to_lowercase())
 }
 
-/// A container's own alias.
+/// A container's own alias. Never the one that all of a release share: a router would get any of them by it.
 pub fn service(row: Ulid, process: &str, replica: u16) -> String {
-    match (process, replica) {
-        (WEB, 1) => alias(row),
-        (WEB, replica) => format!("{}-{replica}", alias(row)),
-        (process, _) => format!("{}-{}", alias(row), plain(process)),
+    match process {
+        WEB => format!("{}-{replica}", alias(row)),
+        process => format!("{}-process-{}", alias(row), plain(process)),
     }
 }
 
@@ -83,19 +90,16 @@ pub fn grant_volume(row: Ulid) -> String {
     format!("workspace-grant-{}", row.to_string().to_lowercase())
 }
 
-/// The volume for a package manager's cache.
-pub fn cache_volume(name: &WorkspaceName, manager: &str) -> String {
-    format!("workspace-{name}-{manager}")
-}
-
-/// A volume that outlives releases.
-pub fn persistent_volume(name: &WorkspaceName, volume: &str) -> String {
-    format!("workspace-{name}-{volume}")
-}
-
 /// The relay of a workspace.
 pub fn relay_container(name: &WorkspaceName) -> String {
     format!("workspace-{name}-Relay")
+}
+
+/// What a volume of a workspace bears.
+pub fn volume(purpose: &str, bucket: Ulid, name: &WorkspaceName) -> BTreeMap<String, String> {
+    let mut labels = common("volume", bucket, name);
+    labels.insert(PURPOSE.to_owned(), purpose.to_owned());
+    labels
 }
 
 /// What everything of a workspace bears.
@@ -123,7 +127,8 @@ mod tests {
         assert_eq!(container(&name("a")), "workspace-a");
         assert_eq!(release_container(&name("a"), row, WEB, 1), format!("workspace-a-R{row}"));
         assert_eq!(release_container(&name("a"), row, WEB, 2), format!("workspace-a-R{row}-2"));
-        assert_eq!(service(row, "worker", 1), format!("{}-worker", alias(row)));
+        assert_eq!(service(row, WEB, 1), format!("{}-1", alias(row)));
+        assert_eq!(service(row, "1", 1), format!("{}-process-1", alias(row)));
         // What follows the name has a capital, which no name has.
         assert!(name("a-Relay").as_str() != "a-Relay");
         assert_ne!(project(&name("a.b"), row), project(&name("a-b"), row));

@@ -104,6 +104,7 @@ impl Monitor {
             match info.labels.get(labels::KIND).map(String::as_str) {
                 Some(labels::RELAY) => relay = Some(info.clone()),
                 // Nothing may stay of these: whoever made it was interrupted.
+                Some(labels::WRITER) if self.look_only => {}
                 Some(labels::WRITER) => engine.remove(&info.id).await?,
                 Some(labels::RELEASE) => {
                     let label = |label: &str| info.labels.get(label).map(String::as_str).unwrap_or_default();
@@ -222,6 +223,12 @@ impl Monitor {
         Some(Backends { row, answering: row, servers: servers(row, replicas, port) })
     }
 
+    /// The workspace to which a workspace's traffic goes, if it is live here.
+    pub(super) fn answering(&self, name: &WorkspaceName) -> Option<WorkspaceName> {
+        let route = lock(&self.catalogue).get(name).and_then(|entry| entry.route.clone());
+        route.filter(|other| self.servers_of(other).is_some())
+    }
+
     /// Who answers for a live workspace.
     fn servers_of(&self, name: &WorkspaceName) -> Option<(Ulid, Vec<String>)> {
         let tended = lock(&self.workspaces).get(name).cloned()?;
@@ -270,13 +277,14 @@ impl Monitor {
         let release_command =
             target.and_then(|row| memory.release_command.get(&row).cloned()).unwrap_or(ReleaseCommand::Unknown);
         let live_since = memory.managed.live.as_ref().filter(|live| Some(live.row.id) == observed.live);
-        // After a restart nobody knows how old a grant is: it is renewed at once.
         let renewals = observed
             .releases
             .iter()
             .map(|release| release.row)
             .filter(|row| memory.known.contains_key(row))
-            .map(|row| (row, memory.renew.get(&row).copied().unwrap_or(now)))
+            .map(|row| (row, memory.renew.get(&row).copied()))
+            // Whoever only looks has renewed nothing, and would say so of each.
+            .filter(|(_, renewal)| renewal.is_some() || !self.look_only)
             .collect();
         let situation = Situation {
             name,

@@ -139,13 +139,10 @@ impl Planned {
         self
     }
 
-    /// Whether the workspace is as the bucket says, or as near to it as this host can bring it for now.
+    /// Whether the workspace is as the bucket says, or as near to it as this host can bring it for now: what waits for
+    /// something outside, or to be tried again, has failed for now.
     pub fn is_settled(&self) -> bool {
-        self.steps.is_empty()
-            && matches!(
-                self.phase,
-                HostPhase::Live | HostPhase::Watch | HostPhase::Stopped | HostPhase::Stored | HostPhase::Failed
-            )
+        self.steps.is_empty() && self.phase.is_rest()
     }
 }
 
@@ -163,10 +160,13 @@ pub fn plan(situation: &Situation<'_>) -> Planned {
         if removed || situation.release(*row).is_none() {
             continue;
         }
-        if *renewal > situation.now {
-            planned = planned.until(*renewal);
-        } else {
-            planned.steps.push((Step::Renew(*row), "its grant is past its half-life".to_owned()));
+        match renewal {
+            Some(renewal) if *renewal > situation.now => planned = planned.until(*renewal),
+            Some(_) => planned.steps.push((Step::Renew(*row), "its grant is past its half-life".to_owned())),
+            None => {
+                let cause = "the monitor was started anew and doesn't know how old its grant is";
+                planned.steps.push((Step::Renew(*row), cause.to_owned()));
+            }
         }
     }
     planned
@@ -218,14 +218,11 @@ fn run(situation: &Situation<'_>, target: &Target) -> Planned {
     advance(situation, target)
 }
 
-/// A release that is on its way to the traffic: neither live, nor standing by, nor one that had its time.
+/// A release that is on its way to the traffic instead of the wanted one.
 fn underway<'a>(situation: &'a Situation<'_>, wanted: Ulid) -> Option<&'a Release> {
     let standing_by = situation.memory.previous.as_ref().map(|previous| previous.row.id);
-    situation.releases.iter().find(|release| {
-        // Docker keeps running what was live once. When releases come faster than they are watched, several such stand by.
-        let was_live = release.containers.iter().any(|container| container.kept_running);
-        release.row != wanted && Some(release.row) != situation.live && Some(release.row) != standing_by && !was_live
-    })
+    let other = |release: &&Release| release.row != wanted;
+    situation.releases.iter().filter(other).find(|release| release.is_underway(situation.live, standing_by))
 }
 
 /// The wanted version failed here: what was live stays live, or comes back.
@@ -287,9 +284,10 @@ fn go_back(situation: &Situation<'_>, failed: Ulid, standby: &Release, cause: &s
 fn advance(situation: &Situation<'_>, target: &Target) -> Planned {
     let row = target.row.id;
     let number = target.number();
-    // An outage that is waited out, or an install that is tried again later.
+    // An outage that is waited out, or an install that is tried again later, unless somebody asks for it now.
     if let Some(failure) = &situation.memory.failure
         && failure.row == row
+        && failure.retry == situation.retry
         && let Some(next) = failure.next_try
         && next > situation.now
         && situation.release(row).is_none()

@@ -56,8 +56,13 @@ pub struct HostRecord {
 }
 
 impl HostRecord {
-    /// Reads it, and refuses if another monitor is at work.
-    pub async fn open(with: &Surroundings, options: &Options, conditional: bool) -> Result<Self, RecordError> {
+    /// Reads it, and refuses if another monitor is at work, unless this one only looks.
+    pub async fn open(
+        with: &Surroundings,
+        options: &Options,
+        conditional: bool,
+        look_only: bool,
+    ) -> Result<Self, RecordError> {
         let key = keys::host(with.engine.id());
         let now = Timestamp::now();
         let own = holder::this_process();
@@ -70,7 +75,7 @@ impl HostRecord {
             Err(error) => return Err(error.into()),
         };
         let (mut host, etag) = if let Some((host, etag)) = found {
-            if holder::is_alive(&host, &own, &with.engine, now).await {
+            if !look_only && holder::is_alive(&host, &own, &with.engine, now).await {
                 let Holder { pid, container, .. } = &host.holder;
                 let who = container.as_ref().map_or_else(
                     || format!("process {pid}"),

@@ -32,6 +32,8 @@ pub struct Traefik {
     pub confirm: String,
     /// Host names for workspaces that declare none; `{name}` stands for the workspace.
     pub pattern: Option<String>,
+    /// The port by which people reach it.
+    pub port: u16,
 }
 
 /// Who gets a workspace's traffic.
@@ -78,7 +80,8 @@ impl Traefik {
     /// What people type to see a workspace.
     pub fn addresses(&self, name: &WorkspaceName, declared: &[String]) -> Vec<String> {
         // Where Traefik has certificates it sends plain requests on to https by itself.
-        self.domains(name, declared).iter().map(|domain| format!("http://{domain}")).collect()
+        let port = if self.port == 80 { String::new() } else { format!(":{}", self.port) };
+        self.domains(name, declared).iter().map(|domain| format!("http://{domain}{port}")).collect()
     }
 
     fn path(&self, name: &WorkspaceName) -> PathBuf {
@@ -236,6 +239,7 @@ mod tests {
             directory: directory.to_owned(),
             confirm: "127.0.0.1:1".to_owned(),
             pattern: Some("{name}.localhost".to_owned()),
+            port: 8080,
         }
     }
 
@@ -251,6 +255,7 @@ mod tests {
         };
         let domains = traefik.domains(&name, &[]);
         assert_eq!(domains, ["my-app-iejn.localhost"]);
+        assert_eq!(traefik.addresses(&name, &[]), ["http://my-app-iejn.localhost:8080"]);
         let text = traefik.render(&name, &backends, &domains);
         insta::assert_snapshot!(text, @"
         # workspace my.app release 00000000010000000000000002

@@ -162,6 +162,13 @@ impl Release {
         self.containers.iter().filter(|container| container.role != Role::Web)
     }
 
+    /// Whether it is on its way to the traffic: neither live, nor standing by, nor one that had its time.
+    pub fn is_underway(&self, live: Option<Ulid>, standing_by: Option<Ulid>) -> bool {
+        // Docker keeps running what was live once. When releases come faster than they are watched, several such stand by.
+        let was_live = self.containers.iter().any(|container| container.kept_running);
+        Some(self.row) != live && Some(self.row) != standing_by && !was_live
+    }
+
     /// Whether any of its containers runs.
     pub fn runs(&self) -> bool {
         self.containers.iter().any(Container::runs)
@@ -282,8 +289,8 @@ pub struct Situation<'a> {
     pub release_command: &'a ReleaseCommand,
     /// When each running release was created, by row.
     pub created: &'a BTreeMap<Ulid, Timestamp>,
-    /// When grants are to be renewed, by release.
-    pub renewals: &'a BTreeMap<Ulid, Timestamp>,
+    /// When grants are to be renewed, by release; `None`: nobody knows how old it is.
+    pub renewals: &'a BTreeMap<Ulid, Option<Timestamp>>,
     /// The time.
     pub now: Timestamp,
     /// Limits.

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::metrics::Metrics;
 use super::record::RecordError;
 use super::{LONGEST_BACK_OFF, Monitor, MonitorError, catalogue, labels, lock};
-use crate::format::host::{BEAT_SECONDS, HostPhase};
+use crate::format::host::BEAT_SECONDS;
 use crate::names::{WorkspaceName, chosen};
 
 /// Between two looks at a workspace to which nothing happens: events may get lost.
@@ -26,9 +26,19 @@ impl Monitor {
     pub(super) async fn work(self: &Arc<Self>, once: bool) -> Result<(), MonitorError> {
         let mut tasks: JoinSet<Result<(), MonitorError>> = JoinSet::new();
         self.find_present().await?;
+        self.sweep().await?;
         let first = self.poll().await;
         if once {
             first?;
+            if lock(&self.catalogue).has_doubts() {
+                // What is missing is believed to be gone in the second look.
+                tokio::time::sleep(self.options.interval).await;
+                self.poll().await?;
+            }
+        } else {
+            for pattern in self.unmatched() {
+                tracing::warn!("nothing in the bucket matches `{pattern}` so far");
+            }
         }
         tasks.spawn(Arc::clone(self).listen());
         tasks.spawn(Arc::clone(self).beats());
@@ -81,16 +91,8 @@ impl Monitor {
     fn is_settled(&self, name: &WorkspaceName) -> bool {
         let workspaces = lock(&self.workspaces);
         workspaces.get(name).is_some_and(|tended| {
-            let phase = lock(&tended.memory).managed.phase;
-            matches!(
-                phase,
-                HostPhase::Live
-                    | HostPhase::Watch
-                    | HostPhase::Stopped
-                    | HostPhase::Stored
-                    | HostPhase::Failed
-                    | HostPhase::Waiting
-            ) && lock(&tended.memory).settled_once
+            let memory = lock(&tended.memory);
+            memory.managed.phase.is_rest() && memory.settled_once
         })
     }
 
@@ -117,16 +119,17 @@ impl Monitor {
         }
     }
 
-    /// Those whose traffic goes to a workspace have to hear when it changes.
-    pub(super) fn wake_routed_to(&self, name: &WorkspaceName) {
+    /// Those whose traffic goes to a workspace have to hear when it changes. Whether there are any.
+    pub(super) fn wake_routed_to(&self, name: &WorkspaceName) -> bool {
         let routed: Vec<WorkspaceName> = {
             let catalogue = lock(&self.catalogue);
             let to = |other: &&WorkspaceName| catalogue.get(other).and_then(|entry| entry.route.as_ref()) == Some(name);
             catalogue.names().filter(to).cloned().collect()
         };
-        for other in routed {
-            self.wake(&other);
+        for other in &routed {
+            self.wake(other);
         }
+        !routed.is_empty()
     }
 
     async fn listen(self: Arc<Self>) -> Result<(), MonitorError> {
@@ -204,12 +207,7 @@ impl Monitor {
                         self.changed.notify_one();
                         return name;
                     }
-                    // What failed and is tried again much later has failed for now.
-                    let given_up = {
-                        let memory = lock(&tended.memory);
-                        memory.managed.phase == HostPhase::Waiting && memory.managed.failure.is_some()
-                    };
-                    if once && (round.settled || given_up) {
+                    if once && round.settled {
                         lock(&tended.memory).settled_once = true;
                         return name;
                     }

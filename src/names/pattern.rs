@@ -78,6 +78,11 @@ impl fmt::Display for Pattern {
 }
 
 impl Pattern {
+    /// Whether it is the name of one workspace.
+    pub fn is_one(&self) -> bool {
+        matches!(self.names, Names::One(_))
+    }
+
     /// Which version of this workspace is meant; nothing when the workspace isn't.
     pub fn matches(&self, name: &WorkspaceName) -> Option<&Version> {
         let hit = match &self.names {

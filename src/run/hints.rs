@@ -125,7 +125,7 @@ pub(super) fn of_end(code: u8, start: &Command) -> &'static str {
     match (code, start) {
         (127, Command::Shell(_)) => MISSING,
         (126, Command::Shell(_)) => "it can't be executed: `chmod +x` it, or it was made for another kind of machine",
-        _ => "its log says more",
+        _ => "the last lines of its log say more",
     }
 }
 

@@ -112,6 +112,11 @@ impl Outcome {
         }
     }
 
+    /// One that was asked to end.
+    pub(super) fn stopped() -> Self {
+        Self::new(Step::Stopped, "it was asked to stop")
+    }
+
     /// What an error comes to.
     pub(super) fn of(error: &RunError, name: &WorkspaceName) -> Self {
         let mut outcome = Self::new(error.step(), error.to_string());

@@ -17,7 +17,7 @@ pub(super) enum End {
     /// It ended by itself.
     Ended { ended: Ended, was_ready: bool },
     /// It ended after it was asked to.
-    Stopped { ended: Ended, killed: bool },
+    Stopped { ended: Ended, was_ready: bool },
     /// It never became ready and was stopped.
     NeverReady { last: String },
 }
@@ -52,7 +52,7 @@ enum Action {
 enum Stage {
     Starting { last: String },
     Ready,
-    Stopping { never_ready: Option<String>, killed: bool },
+    Stopping { never_ready: Option<String>, was_ready: bool },
 }
 
 /// The limits of one life.
@@ -111,15 +111,12 @@ impl Life {
     }
 
     fn stop(&mut self, signal: Signal, never_ready: Option<String>, now: Instant) -> Action {
-        self.stage = Stage::Stopping { never_ready, killed: false };
+        self.stage = Stage::Stopping { never_ready, was_ready: self.stage == Stage::Ready };
         self.deadline = Some(now + self.limits.grace);
         Action::Signal(signal, Some(News::Stopping))
     }
 
     fn kill(&mut self) -> Action {
-        if let Stage::Stopping { killed, .. } = &mut self.stage {
-            *killed = true;
-        }
         self.deadline = None;
         Action::Signal(Signal::KILL, Some(News::Killing))
     }
@@ -129,7 +126,7 @@ impl Life {
             Stage::Starting { .. } => End::Ended { ended, was_ready: false },
             Stage::Ready => End::Ended { ended, was_ready: true },
             Stage::Stopping { never_ready: Some(last), .. } => End::NeverReady { last },
-            Stage::Stopping { never_ready: None, killed } => End::Stopped { ended, killed },
+            Stage::Stopping { never_ready: None, was_ready } => End::Stopped { ended, was_ready },
         }
     }
 }
@@ -218,7 +215,7 @@ mod tests {
         assert_eq!(action, Action::Signal(Signal::TERM, Some(News::Stopping)));
         assert_eq!(life.handle(Event::Probed(Ok(())), now), Action::Nothing);
         assert_eq!(life.handle(Event::Deadline, now), Action::Signal(Signal::KILL, Some(News::Killing)));
-        assert_eq!(life.end(Ended::Signal(9)), End::Stopped { ended: Ended::Signal(9), killed: true });
+        assert_eq!(life.end(Ended::Signal(9)), End::Stopped { ended: Ended::Signal(9), was_ready: true });
     }
 
     #[test]
@@ -235,6 +232,7 @@ mod tests {
         life.handle(Event::Signal(Signal::INT, true), now);
         let action = life.handle(Event::Signal(Signal::INT, true), now);
         assert_eq!(action, Action::Signal(Signal::KILL, Some(News::Killing)));
+        assert_eq!(life.end(Ended::Signal(9)), End::Stopped { ended: Ended::Signal(9), was_ready: false });
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -196,6 +196,12 @@ impl Site {
 
     /// Uploads a tree of these files and the text of a version.
     pub fn upload(&self, name: &str, version: &str, files: &[(&str, &str)]) {
+        self.tree(version, files);
+        self.command(&["upload", name, "--yes", "tree"]);
+    }
+
+    /// Makes such a tree in the folder `tree`.
+    pub fn tree(&self, version: &str, files: &[(&str, &str)]) {
         let tree = self.path("tree");
         let _ = fs::remove_dir_all(&tree);
         fs::create_dir(&tree).unwrap();
@@ -205,7 +211,11 @@ impl Site {
         for (path, text) in files {
             fs::write(tree.join(path), text).unwrap();
         }
-        self.command(&["upload", name, "--yes", "tree"]);
+    }
+
+    /// A pass of the monitor.
+    pub fn once(&self, arguments: &[&str]) -> Output {
+        self.workspace().args(["monitor", "--once"]).args(&self.flags).args(arguments).output().unwrap()
     }
 
     /// Runs a command of the program, which must succeed.
@@ -484,6 +494,12 @@ pub fn containers(name: &str) -> Vec<String> {
     let filter = format!("label=workspace.name={name}");
     let listed = listed(&["ps", "--all", "--filter", &filter, "--format", "{{.Names}}"]);
     listed.lines().filter(|line| !line.ends_with("-Relay")).map(str::to_owned).collect()
+}
+
+/// Names of a workspace's volumes.
+pub fn volumes(name: &str) -> Vec<String> {
+    let listed = listed(&["volume", "ls", "--quiet", "--filter", &format!("label=workspace.name={name}")]);
+    listed.lines().map(str::to_owned).collect()
 }
 
 /// The engine that everything here uses, where it isn't the machine's own.

@@ -242,14 +242,24 @@ fn rows(workspace: &WorkspaceReport<'_>, people: bool, now: Timestamp) -> Vec<Ve
             (Some(live), None) => live.to_string(),
             (None, None) => dash(),
         };
+        let failed = managed.failure.as_ref().map(|failure| failure.number).filter(|failed| Some(*failed) != live);
+        let version = match (failed, version.as_str()) {
+            (None, _) => version,
+            (Some(failed), "-") => format!("({failed} failed)"),
+            (Some(failed), _) => format!("{version} ({failed} failed)"),
+        };
         let host = match on.presence {
             Presence::There => on.hostname.to_owned(),
             Presence::Away => format!("{} (away)", on.hostname),
             Presence::Ended => format!("{} (ended)", on.hostname),
         };
         let mut addresses = managed.addresses.clone();
-        if let Some(route) = workspace.route {
-            addresses.push(format!("(traffic goes to {route})"));
+        match workspace.route {
+            Some(route) if managed.answering.as_ref() == Some(route) => {
+                addresses.push(format!("(traffic goes to {route})"));
+            }
+            Some(route) => addresses.push(format!("({route} isn't live here: its own release answers)")),
+            None => {}
         }
         vec![
             name.clone(),

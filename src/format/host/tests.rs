@@ -43,6 +43,7 @@ pub(crate) fn failure(number: u64) -> Failure {
         bad: true,
         tries: 1,
         next_try: None,
+        retry: None,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::compose::release::{
     ContainerSpec, GRANT_CA_BUNDLE, GRANT_DIR, GRANT_FILE, ReleaseSpec, cache_dir, image_of, render_release,
     secret_variable,
 };
+use crate::compose::{cache_volume, data_volume};
 use crate::engine::NewContainer;
 use crate::format::Keys;
 use crate::format::host::Failure;
@@ -28,28 +29,28 @@ impl Monitor {
         let _place = self.preparing.acquire().await;
         let row = target.row.id;
         let engine = &self.with.engine;
-        let common = labels::common(labels::RELEASE, self.bucket, name);
         let mut volumes = Vec::new();
-        let mut volume_labels = common.clone();
-        volume_labels.insert(labels::KIND.to_owned(), "volume".to_owned());
+        let volume_labels = |purpose| labels::volume(purpose, self.bucket, name);
         if let Some(manager) = &target.plan.package_manager {
-            let volume = labels::cache_volume(name, manager);
-            engine.ensure_volume(&volume, labels::as_map(&volume_labels)).await?;
+            let volume = cache_volume(name, manager);
+            engine.ensure_volume(&volume, labels::as_map(&volume_labels(labels::CACHE))).await?;
             volumes.push((volume, cache_dir().to_owned()));
         }
         let mut persistent = Vec::new();
         for (volume, path) in &target.plan.volumes {
-            let volume = labels::persistent_volume(name, volume);
-            engine.ensure_volume(&volume, labels::as_map(&volume_labels)).await?;
+            let volume = data_volume(name, volume);
+            engine.ensure_volume(&volume, labels::as_map(&volume_labels(labels::DATA))).await?;
             persistent.push(volume.clone());
             volumes.push((volume, path.clone()));
         }
-        let mut release_labels = common;
+        let mut release_labels = labels::common(labels::RELEASE, self.bucket, name);
         release_labels.insert(labels::ROW.to_owned(), row.to_string());
         release_labels.insert(labels::VERSION.to_owned(), target.number().to_string());
         release_labels.insert(labels::PORT.to_owned(), target.plan.port.to_string());
         let grant_volume = labels::grant_volume(row);
-        engine.ensure_volume(&grant_volume, labels::as_map(&volume_labels)).await?;
+        let mut grant_labels = volume_labels(labels::GRANT);
+        grant_labels.insert(labels::ROW.to_owned(), row.to_string());
+        engine.ensure_volume(&grant_volume, labels::as_map(&grant_labels)).await?;
         let alias = labels::alias(row);
         let containers = containers(name, target);
         let spec = ReleaseSpec {
@@ -168,7 +169,7 @@ impl Monitor {
             key: Keys::new(name, target.root).lease(target.row.id),
             engine: self.with.engine.id(),
             holder,
-            retry: lock(&self.catalogue).get(name).and_then(|entry| entry.retry),
+            retry: self.retry(name),
             now: Timestamp::now(),
         }
     }
@@ -208,6 +209,7 @@ impl Monitor {
                         bad: true,
                         tries: 1,
                         next_try: None,
+                        retry: self.retry(name),
                     },
                 );
                 ReleaseCommand::Unknown

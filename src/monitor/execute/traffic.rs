@@ -89,7 +89,7 @@ impl Monitor {
         let failure = {
             let tended = self.tended(name);
             let memory = lock(&tended.memory);
-            let case = Case { row, number, earlier: memory.managed.failure.as_ref(), now };
+            let case = Case { row, number, earlier: memory.managed.failure.as_ref(), retry: self.retry(name), now };
             match answer {
                 // The relay gets no connection to it, or none that answers.
                 Answer::Closed(_) if self.options.traefik.is_none() => Failure {
@@ -167,11 +167,17 @@ impl Monitor {
             self.with.engine.remove(&relay.id).await?;
         }
         let tended = self.tended(name);
-        let mut memory = lock(&tended.memory);
-        memory.relayed = None;
-        memory.managed.live = None;
-        if !self.is_wanted(name) {
-            memory.managed.failure = None;
+        {
+            let mut memory = lock(&tended.memory);
+            memory.relayed = None;
+            memory.managed.live = None;
+            if !self.is_wanted(name) {
+                memory.managed.failure = None;
+            }
+        }
+        if self.wake_routed_to(name) {
+            // Their traffic comes back to their own releases, and what is under way here is finished.
+            tokio::time::sleep(self.options.limits.drain).await;
         }
         Ok(())
     }

@@ -65,7 +65,7 @@ struct Scene {
     replaced: u8,
     release_command: ReleaseCommand,
     created: BTreeMap<Ulid, Timestamp>,
-    renewals: BTreeMap<Ulid, Timestamp>,
+    renewals: BTreeMap<Ulid, Option<Timestamp>>,
     now: i64,
 }
 
@@ -140,7 +140,7 @@ impl Scene {
         self
     }
 
-    fn text(&self) -> String {
+    fn plan(&self) -> Planned {
         let limits = Limits { soak: Duration::from_secs(2), ..Limits::default() };
         let situation = Situation {
             name: &self.name,
@@ -162,7 +162,11 @@ impl Scene {
             now: at(self.now),
             limits,
         };
-        let planned = plan(&situation);
+        plan(&situation)
+    }
+
+    fn text(&self) -> String {
+        let planned = self.plan();
         let mut text = format!("{}: {}", planned.phase.as_str(), planned.cause);
         for (step, cause) in &planned.steps {
             write!(text, "\n- {step}: {cause}").unwrap();
@@ -294,10 +298,18 @@ fn whatever_fails_before_the_route_leaves_the_old_one_alone() {
         bad: false,
         tries: 1,
         next_try: Some(at(1060)),
+        retry: None,
     });
+    assert!(outage.plan().is_settled(), "a pass ends beside what waits");
     insta::assert_snapshot!(outage.text(), @"
     waiting: no registry; tried again
     again in 60 s
+    ");
+    // Until somebody asks for it.
+    outage.retry = Some(id(5));
+    insta::assert_snapshot!(outage.text(), @"
+    fetch: version 2 is wanted
+    - create @2: version 2 is wanted
     ");
     let mut slow = Scene::wants(2).ready(1).live(1).with(2, Running, Some(InsidePhase::Install));
     slow.created.insert(id(2), at(1000 - 1500));
@@ -546,7 +558,7 @@ fn stopped_deleted_and_unknown() {
 #[test]
 fn grants_are_renewed_in_time() {
     let mut scene = Scene::wants(1).ready(1).live(1);
-    scene.renewals = [id(1), id(7)].map(|row| (row, at(2000))).into();
+    scene.renewals = [id(1), id(7)].map(|row| (row, Some(at(2000)))).into();
     insta::assert_snapshot!(scene.text(), @"
     live: version 1 is live
     again in 1000 s
@@ -555,5 +567,11 @@ fn grants_are_renewed_in_time() {
     insta::assert_snapshot!(scene.text(), @"
     live: version 1 is live
     - renew @1: its grant is past its half-life
+    ");
+    // After a restart.
+    scene.renewals = [(id(1), None)].into();
+    insta::assert_snapshot!(scene.text(), @"
+    live: version 1 is live
+    - renew @1: the monitor was started anew and doesn't know how old its grant is
     ");
 }
