@@ -91,7 +91,7 @@ fn what_is_declared_counts_where_nothing_says_otherwise() {
     mem_limit: 768m
     cpus: '0.5'
     shop-volume-db:
-    name: workspace-shop-db
+    name: workspace-shop-Data-db
     workspace.volume: db
     `shop` asks for 3 replicas; a container with a name of its own is one only
     `shop` declares domains (shop.example.com, www.example.com); `--network` with Traefik's network routes them
@@ -103,7 +103,7 @@ fn what_is_declared_counts_where_nothing_says_otherwise() {
     cpus: '0.5'
     traefik.http.routers.shop.rule: Host(`shop.example.com`) || Host(`www.example.com`)
     shop-volume-db:
-    name: workspace-shop-db
+    name: workspace-shop-Data-db
     workspace.volume: db
     `shop` asks for 3 replicas; a container with a name of its own is one only
     ");
@@ -119,7 +119,7 @@ fn what_is_declared_counts_where_nothing_says_otherwise() {
     cpus: '2'
     traefik.http.routers.shop.rule: Host(`other.example.com`)
     shop-volume-db:
-    name: workspace-shop-db
+    name: workspace-shop-Data-db
     workspace.volume: db
     `shop` asks for 3 replicas; a container with a name of its own is one only
     ");

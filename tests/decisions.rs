@@ -181,6 +181,7 @@ fn retry_names_the_hosts_that_had_given_up() {
     let mark = bucket.reference("app").retry.unwrap();
     let mut managed = bucket.managed("app", "failed", None, None);
     managed["failure"] = bucket.failure("app", 1);
+    managed["failure"]["retry"] = json!(mark);
     managed["bad"] = json!([{"row": managed["failure"]["row"], "number": 1, "retry": mark}]);
     bucket.host("A", &json!({"app": managed}), |_| {});
     let retried = environment.run(["retry", "app", "--json"]).ok();
@@ -188,6 +189,11 @@ fn retry_names_the_hosts_that_had_given_up() {
     assert_eq!(retried.json()["hosts"][0]["versions"], json!([1]));
     assert_ne!(bucket.reference("app").retry, Some(mark));
     environment.run(["retry", "app"]).fails(0, "No host says that it has given up");
+    let mut waiting = bucket.managed("app", "waiting", None, None);
+    waiting["failure"] = bucket.failure("app", 1);
+    waiting["failure"]["retry"] = json!(bucket.reference("app").retry);
+    bucket.host("A", &json!({"app": waiting}), |_| {});
+    environment.run(["retry", "app"]).fails(0, "host-A waits before it tries version 1 again (ready: nothing listens");
     environment.run(["retry", "ap"]).fails(3, "did you mean `app`");
 }
 
@@ -216,7 +222,7 @@ fn status_shows_every_host() {
     let status = environment.run(["status"]).ok();
     let lines: Vec<&str> = status.stdout.lines().collect();
     let expected = [
-        ("app\t1\thost-A\tfailed\t", "\thealthy\thttp://app.localhost"),
+        ("app\t1 (2 failed)\thost-A\tfailed\t", "\thealthy\thttp://app.localhost"),
         ("app\t1 → 2\thost-B\tinstall\t", "\thealthy\thttp://app.localhost"),
         ("app\t2\thost-C (away)\tlive\t", "\thealthy\thttp://app.localhost"),
         ("gone\t-\thost-D (ended)\tlive\t", "\t-\t-"),

@@ -74,15 +74,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let mark = Ulid::generate();
     publish::set_retry(&store, &name, mark).await?;
     for host in &marked {
-        let versions = host.versions.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-        let given_up = (!versions.is_empty()).then(|| format!("had given up on version {versions}"));
-        let reason = match (host.failed, &host.reason) {
-            (Some(failed), Some(reason)) if host.versions.contains(&failed) => Some(format!("{failed}: {reason}")),
-            (Some(failed), Some(reason)) => Some(format!("version {failed} waits to be tried again: {reason}")),
-            _ => None,
-        };
-        let said = given_up.into_iter().chain(reason).collect::<Vec<_>>().join("; ");
-        output.note(&crate::output::escape(&format!("{}: {said}", host.hostname)));
+        output.note(&crate::output::escape(&said(host)));
     }
     output.note(&if marked.is_empty() {
         format!("No host says that it has given up on a version of {name}; whichever has tries again")
@@ -94,4 +86,24 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     }
     output.hint(&format!("`workspace status {name}` shows how far it is"));
     Ok(Exit::Success.into())
+}
+
+/// What a host had made of it, for a person.
+fn said(host: &MarkedBad) -> String {
+    let MarkedBad { hostname, versions, failed, reason, .. } = host;
+    let list = versions.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    let reason = reason.as_deref().unwrap_or_default();
+    match (versions.as_slice(), failed) {
+        (_, None) => format!("{hostname} had given up on version {list}"),
+        ([one], Some(failed)) if one == failed => format!("{hostname} had given up on version {one} ({reason})"),
+        (some, Some(failed)) if some.contains(failed) => {
+            format!("{hostname} had given up on version {list} ({failed}: {reason})")
+        }
+        ([], Some(failed)) => format!("{hostname} waits before it tries version {failed} again ({reason})"),
+        (_, Some(failed)) => {
+            format!(
+                "{hostname} had given up on version {list}, and waits before it tries version {failed} again ({reason})"
+            )
+        }
+    }
 }
