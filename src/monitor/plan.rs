@@ -15,7 +15,7 @@ use ulid::Ulid;
 
 use super::situation::{Bearer, Container, Desired, InsidePhase, Release, ReleaseCommand, Role, Situation, Target};
 use crate::engine::{ContainerState, Health};
-use crate::format::host::HostPhase;
+use crate::format::host::{HostPhase, HostRelease};
 
 /// How often a release may be replaced by a newer one before one is let through.
 const MAX_REPLACED: u8 = 2;
@@ -232,8 +232,12 @@ fn bad(situation: &Situation<'_>, target: &Target) -> Planned {
     let cause = format!("version {number} failed here; `workspace retry {}` tries it again", situation.name);
     if situation.live == Some(row) {
         // It failed while it was watched.
-        let standby = situation.releases.iter().find(|release| release.row != row && !situation.is_bad(release.row));
-        if let Some(standby) = standby {
+        let mut standing_by: Vec<&Release> =
+            situation.releases.iter().filter(|release| release.row != row && !situation.is_bad(release.row)).collect();
+        // The one before it; else the newest.
+        let previous = situation.memory.previous.as_ref().map(|previous| previous.row.id);
+        standing_by.sort_by_key(|release| (Some(release.row) == previous, release.number));
+        if let Some(standby) = standing_by.pop() {
             return go_back(situation, row, standby, &cause);
         }
     }
@@ -498,7 +502,7 @@ fn finish_others(
                 planned.phase = HostPhase::Drain;
                 planned.cause = format!("{old} finishes what it has");
             }
-        } else if situation.now >= watched {
+        } else if situation.now >= watched || !is_needed(situation, other.row) {
             planned = planned.step(Step::Remove(other.row), format!("{old} is not needed to go back to"));
         } else {
             planned = planned.until(watched);
@@ -515,6 +519,14 @@ fn finish_others(
         planned = planned.until(watched.max(later(situation.now, Duration::from_secs(1))));
     }
     planned
+}
+
+/// Whether an old release may be gone back to while the live one is watched: the one before it, and the last that was served
+/// well. However fast releases come, no more of them stand by.
+fn is_needed(situation: &Situation<'_>, row: Ulid) -> bool {
+    let memory = situation.memory;
+    let is = |release: &Option<HostRelease>| release.as_ref().is_some_and(|release| release.row.id == row);
+    memory.previous.is_none() || is(&memory.previous) || is(&memory.good)
 }
 
 /// Why a release that has traffic isn't well, if it isn't.

@@ -503,6 +503,36 @@ fn what_takes_a_port_of_the_host_stops_before_the_next_is_made() {
 }
 
 #[test]
+fn however_fast_releases_come_two_of_them_stand_by() {
+    let mut scene = Scene::wants(5);
+    for number in 1..=4 {
+        scene = scene.with(number, Exited, None);
+        scene.container(number, |container| container.kept_running = true);
+    }
+    scene = scene.ready(5).fresh(5, 20);
+    let release = |number| Some(HostRelease { root: id(0), row: target(number).row, since: at(0) });
+    (scene.memory.previous, scene.memory.good) = (release(4), release(2));
+    insta::assert_snapshot!(scene.text(), @"
+    watch: version 4 stands by
+    - remove @1: version 1 is not needed to go back to
+    - remove @3: version 3 is not needed to go back to
+    again in 40 s
+    ");
+    // The one before goes first when it comes to that; else the newest that is not bad.
+    scene.container(5, |container| container.restarts = 1);
+    let mut scene = scene.bad(5);
+    insta::assert_snapshot!(scene.text(), @"
+    route: going back to version 4
+    - start @4: version 5 failed here; `workspace retry app` tries it again
+    ");
+    scene.memory.bad.push(Bad { row: id(4), number: 4, retry: None });
+    insta::assert_snapshot!(scene.text(), @"
+    route: going back to version 3
+    - start @3: version 5 failed here; `workspace retry app` tries it again
+    ");
+}
+
+#[test]
 fn workers_start_after_the_old_ones_stopped() {
     let scene = |old: ContainerState| {
         let mut scene = Scene::wants(2)
