@@ -82,6 +82,8 @@ pub struct ComposeOptions {
     pub environment: BTreeMap<String, Option<String>>,
     /// A PEM file on the host of certificate authorities to trust.
     pub ca_bundle: Option<PathBuf>,
+    /// Whether containers go on to every version that comes, while they run.
+    pub follow: bool,
 }
 
 /// The YAML, and what the reader ought to know about it.
@@ -121,6 +123,14 @@ pub enum ComposeError {
         flag: &'static str,
         /// How many were named.
         count: usize,
+    },
+    /// What never changes can't be followed.
+    #[error("`{name}@{number}` never changes, so there is nothing to follow; `{name}` and `{name}@TAG` do")]
+    Fixed {
+        /// The workspace.
+        name: WorkspaceName,
+        /// The version.
+        number: u64,
     },
     /// The same workspace twice.
     #[error("`{name}` is named twice")]
@@ -168,7 +178,7 @@ pub fn render(applications: &[Application], store: &Store, options: &ComposeOpti
         if file.services.insert(label, service).is_some() {
             return Err(ComposeError::Twice { name: application.selector.name.clone() });
         }
-        comments.push(comment(application));
+        comments.push(comment(application, options.follow));
     }
     if let Some(network) = &options.network {
         file.networks.insert("default".to_owned(), Network::default());
@@ -181,10 +191,11 @@ pub fn render(applications: &[Application], store: &Store, options: &ComposeOpti
 }
 
 /// What follows a bare name at each start, said where the file's reader looks.
-fn comment(application: &Application) -> String {
+fn comment(application: &Application, follow: bool) -> String {
     let Selector { name, version } = &application.selector;
     let number = application.number;
     match version {
+        _ if follow => format!("# {}: follows every version while it runs (now {number}).\n", application.selector),
         Version::Current => {
             format!(
                 "# {name}: follows the newest version at each start (now {number}). To pin it: workspace compose {name}@{number}\n"
@@ -230,6 +241,16 @@ fn service(
         warnings.push(format!("`{name}` asks for {replicas} replicas; a container with a name of its own is one only"));
     }
     let followed = application.selector.version == Version::Current;
+    let mut command = vec!["run".to_owned()];
+    match &application.selector.version {
+        Version::Number(_) if options.follow => return Err(ComposeError::Fixed { name: name.clone(), number }),
+        Version::Tag(_) if options.follow => command.push(application.selector.to_string()),
+        Version::Current => command.push(name.to_string()),
+        _ => command.push(format!("{name}@{number}")),
+    }
+    if options.follow {
+        command.push("--follow".to_owned());
+    }
     let mut volumes = vec![APP_DIR.to_owned()];
     if let Some(manager) = &plan.package_manager {
         let key = format!("{label}-{manager}");
@@ -267,7 +288,7 @@ fn service(
     Ok(Service {
         image,
         container_name: format!("workspace-{name}"),
-        command: vec!["run".to_owned(), if followed { name.to_string() } else { format!("{name}@{number}") }],
+        command,
         environment: environment(plan, store, options),
         ports: std::iter::once(own_port).chain(plan.ports.iter().map(|port| model::literal(port))).collect(),
         volumes,

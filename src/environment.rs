@@ -63,6 +63,8 @@ pub const DOCKER_HOST: &str = "DOCKER_HOST";
 pub const WORKSPACE_GRANT: &str = "WORKSPACE_GRANT";
 /// In a container: `1` makes `run` wait for `workspace proceed` once everything is installed and built.
 pub const WORKSPACE_HOLD: &str = "WORKSPACE_HOLD";
+/// For `run`: `1` goes on to every version that comes, in the same container.
+pub const WORKSPACE_FOLLOW: &str = "WORKSPACE_FOLLOW";
 /// In a container: which of the version's processes `run` starts. Default `web`.
 pub const WORKSPACE_PROCESS: &str = "WORKSPACE_PROCESS";
 /// In a container: how many seconds the release command may take. Default 600.

@@ -4,19 +4,21 @@
 //! know where a container stands. Everything that runs below is waited for by one place, [`processes`].
 
 mod child_environment;
+mod follow;
 mod gate;
 mod hints;
 pub mod outcome;
+mod prepare;
 mod probe;
 mod processes;
 mod record;
+mod serve;
 mod signals;
 pub mod state;
 mod steps;
 mod supervisor;
 mod system;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,20 +27,19 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::application::{Command, Plan};
+use crate::application::{Command, Plan, Runtime};
 use crate::environment::Environment;
 use crate::names::{Selector, Version};
 use crate::output::Output;
-use child_environment::{Bundle, ChildEnvironment};
-use outcome::{MemoryWatch, Outcome};
-use processes::{Processes, Streams};
+use child_environment::Bundle;
+use outcome::Outcome;
+use processes::Processes;
 use record::Record;
 use signals::Signals;
 use state::{Phase, State, StateDir, StateError};
-use steps::StepOutcome;
-use supervisor::{End, Limits, News, Readiness};
 
 pub use gate::{Order, OrderError, proceed};
+pub use hints::say;
 pub use probe::{Target, get, probe, what_listens};
 pub use system::{hide_memory, is_alive};
 
@@ -80,6 +81,11 @@ pub trait Source {
     async fn resolve(&self) -> Result<Resolved, SourceError>;
     /// Makes `dir` that version: overwrites, and deletes what only an earlier version had.
     async fn fetch(&self, version: &Resolved, dir: &Path) -> Result<(), SourceError>;
+    /// Waits until another version than this row's is meant.
+    async fn next(&self, row: &str) -> Resolved {
+        let _ = row;
+        std::future::pending().await
+    }
 }
 
 /// What a run is to do.
@@ -101,6 +107,8 @@ pub struct RunOptions {
     pub hold: bool,
     /// Which process to start: [`WEB`], or one of [`Plan::processes`].
     pub process: String,
+    /// Whether to go on to every version that comes, in the same container.
+    pub follow: bool,
 }
 
 /// Why a run ended without the application's own exit code.
@@ -203,7 +211,20 @@ pub async fn run(
     };
     let state_dir = StateDir::of(environment);
     Outcome::remove(&options.dir);
-    let mut run = Run { options, environment, output, state_dir, state, processes, signals, outcome: None };
+    let mut run = Run {
+        options,
+        environment,
+        output,
+        state_dir,
+        state,
+        processes,
+        signals,
+        outcome: None,
+        bundle: None,
+        runtime: None,
+        serving: false,
+        not_before: None,
+    };
     let ended = run.whole(source).await;
     run.last_words(&ended);
     ended
@@ -218,17 +239,16 @@ struct Run<'a> {
     state: State,
     processes: Processes,
     signals: Signals,
-    /// Why the application ended, if it did so by itself.
+    /// Why the application ended.
     outcome: Option<Outcome>,
-}
-
-/// Commands that must all succeed.
-struct Commands<'a> {
-    step: outcome::Step,
-    list: &'a [Command],
-    environment: &'a BTreeMap<String, String>,
-    limit: Duration,
-    deadline: Instant,
+    /// The certificate authorities that its parts are told to trust.
+    bundle: Option<Bundle>,
+    /// What the image's runtime says of itself, once it was asked.
+    runtime: Option<(Runtime, String)>,
+    /// While a version is prepared: the one before it goes on.
+    serving: bool,
+    /// The next version isn't looked for earlier.
+    not_before: Option<Instant>,
 }
 
 impl Run<'_> {
@@ -269,53 +289,22 @@ impl Run<'_> {
         let Some(mut record) = self.fetch(source).await? else {
             return Ok(STOPPED_EARLY);
         };
-        let (plan, start) = self.what_starts(record.resolved.plan.as_ref())?;
-        self.state.version = Some(record.resolved.number);
-        self.state.row = Some(record.resolved.row.clone());
-        let bundle = match Bundle::prepare(self.environment, self.state_dir.path()) {
+        self.bundle = match Bundle::prepare(self.environment, self.state_dir.path()) {
             Ok(bundle) => bundle,
             Err(problem) => {
                 self.output.warn(&problem);
                 None
             }
         };
-        let folder = plan.dir.as_ref().map_or_else(|| self.options.dir.clone(), |dir| self.options.dir.join(dir));
-        if !folder.is_dir() {
-            let reason = format!("the folder `{}` is not in this version", plan.dir.as_deref().unwrap_or("."));
-            return Err(RunError::Start { reason });
+        if self.options.follow {
+            return self.serve_following(source, record).await;
         }
-        let cache = Some(Path::new(CACHE_DIR)).filter(|folder| system::is_writable(folder));
-        let environment = ChildEnvironment::new(self.environment, &plan, &self.options.dir, bundle.as_ref(), cache);
-        let web = self.options.process == WEB;
-        self.state.port = web.then_some(environment.port);
-        self.state.health = plan.health.as_ref().filter(|_| web).map(|health| health.path.clone());
-        if !self.prepare(&plan, &folder, &environment, &mut record).await?
-            || !self.hold(&plan, &folder, &environment, &mut record).await?
-        {
+        let application = self.application(&record)?;
+        self.is_now(&record, &application);
+        if !self.prepare(&application, &mut record).await? || !self.hold(&application, &mut record).await? {
             return Ok(STOPPED_EARLY);
         }
-        self.serve(&start, &folder, &environment).await
-    }
-
-    /// The plan, and its command that is to be started.
-    fn what_starts(&self, plan: Option<&Plan>) -> Result<(Plan, Command), RunError> {
-        let (selector, process) = (self.options.selector.clone(), self.options.process.clone());
-        let Some(plan) = plan else { return Err(RunError::NoStart { selector }) };
-        let found = if process == WEB { plan.start.as_ref() } else { plan.processes.get(&process) };
-        match found {
-            Some(command) => Ok((plan.clone(), command.clone())),
-            None if process == WEB => Err(RunError::NoStart { selector }),
-            None => {
-                let web = plan.start.as_ref().map(|_| WEB);
-                let names: Vec<String> = web
-                    .into_iter()
-                    .chain(plan.processes.keys().map(String::as_str))
-                    .map(|name| format!("`{name}`"))
-                    .collect();
-                let available = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-                Err(RunError::NoProcess { selector, process, available })
-            }
-        }
+        self.serve(&application).await
     }
 
     /// Brings the tree up to date. `None`: asked to stop meanwhile.
@@ -328,200 +317,6 @@ impl Run<'_> {
         }
     }
 
-    /// Installs and builds what isn't yet. False: asked to stop meanwhile.
-    async fn prepare(
-        &mut self,
-        plan: &Plan,
-        folder: &Path,
-        environment: &ChildEnvironment,
-        record: &mut Record,
-    ) -> Result<bool, RunError> {
-        let dir = &self.options.dir;
-        let io_error = |source| RunError::Io { path: dir.clone(), source };
-        let runtime = self.runtime_version(plan, folder, environment).await;
-        if let Some(wanted) = &plan.version
-            && is_another(plan, wanted, &runtime)
-        {
-            self.output.warn(&format!(
-                "this version asks for {} {wanted}, and the image has {runtime}; see `workspace compose --image`",
-                plan.runtime
-            ));
-        }
-        let stamp = record::install_stamp(plan, &runtime, &record.resolved.row, dir).map_err(io_error)?;
-        let limit = self.options.install_limit;
-        let install = Commands {
-            step: outcome::Step::Install,
-            list: &plan.install,
-            environment: &environment.install,
-            limit,
-            deadline: Instant::now() + limit,
-        };
-        if record.installed.as_deref() == Some(&stamp) {
-            self.output.note("workspace: dependencies are installed already");
-        } else {
-            // An installation that is cut off must not pass for a finished one, nor may the build that needs it.
-            (record.installed, record.built) = (None, None);
-            record.write(dir).map_err(io_error)?;
-            let above = plan.install_dir.as_ref().map(|above| dir.join(above));
-            if !self.commands(&install, above.as_deref().unwrap_or(folder)).await? {
-                return Ok(false);
-            }
-            record.installed = Some(stamp);
-            record.write(dir).map_err(io_error)?;
-        }
-        if record.built.as_ref() != Some(&record.resolved.row) {
-            let build = Commands { step: outcome::Step::Build, list: &plan.build, ..install };
-            if !self.commands(&build, folder).await? {
-                return Ok(false);
-            }
-            record.built = Some(record.resolved.row.clone());
-            record.write(dir).map_err(io_error)?;
-        }
-        Ok(true)
-    }
-
-    /// Runs them one after the other. False: asked to stop meanwhile.
-    async fn commands(&mut self, all: &Commands<'_>, folder: &Path) -> Result<bool, RunError> {
-        if all.list.is_empty() {
-            return Ok(true);
-        }
-        self.enter(match all.step {
-            outcome::Step::Install => Phase::Install,
-            outcome::Step::Build => Phase::Build,
-            _ => Phase::Release,
-        })?;
-        let (name, started) = (all.step.as_str(), Instant::now());
-        for command in all.list {
-            self.output.note(&format!("workspace: {name} with `{command}`"));
-            let &Commands { environment, deadline, limit, .. } = all;
-            let step = steps::Step { command, folder, environment, deadline, limit, grace: self.options.grace };
-            let memory = MemoryWatch::begin();
-            let outcome = steps::run(&step, &mut self.processes, &mut self.signals, self.output)
-                .await
-                .map_err(|source| RunError::Io { path: folder.to_owned(), source })?;
-            match outcome {
-                StepOutcome::Done => {}
-                StepOutcome::Stopped => return Ok(false),
-                StepOutcome::Failed { reason, tail, killed } => {
-                    return Err(RunError::Step {
-                        step: all.step,
-                        command: command.clone(),
-                        reason,
-                        tail,
-                        out_of_memory: memory.killed(killed),
-                    });
-                }
-            }
-        }
-        self.output.note(&format!("workspace: {name} done in {:.1} s", started.elapsed().as_secs_f64()));
-        Ok(true)
-    }
-
-    /// What `node --version` says; empty where it isn't known how to ask.
-    async fn runtime_version(&mut self, plan: &Plan, folder: &Path, environment: &ChildEnvironment) -> String {
-        use crate::application::Runtime;
-        let (Runtime::Node | Runtime::Python | Runtime::Php | Runtime::Ruby | Runtime::Deno | Runtime::Bun) =
-            plan.runtime
-        else {
-            return String::new();
-        };
-        let program = if plan.runtime == Runtime::Python { "python3" } else { plan.runtime.as_str() };
-        let argv = [program.to_owned(), "--version".to_owned()];
-        let Ok((reader, writer)) = io::pipe() else {
-            return String::new();
-        };
-        let Ok(group) = self.processes.start(&argv, folder, &environment.start, Streams::Pipe(writer)) else {
-            return String::new();
-        };
-        let ended = tokio::time::timeout(Duration::from_secs(10), self.processes.ended(group)).await;
-        group.signal(rustix::process::Signal::KILL);
-        if ended.is_err() {
-            return String::new();
-        }
-        let mut text = Vec::new();
-        // The group is gone, so this ends.
-        let _ = io::Read::read_to_end(&mut io::Read::take(reader, 4096), &mut text);
-        String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned()
-    }
-
-    async fn serve(&mut self, start: &Command, folder: &Path, environment: &ChildEnvironment) -> Result<u8, RunError> {
-        self.output.note(&format!("workspace: start with `{start}` on port {}", environment.port));
-        let argv = start.argv();
-        let memory = MemoryWatch::begin();
-        let group = self
-            .processes
-            .start(&argv, folder, &environment.start, Streams::Inherited)
-            .map_err(|error| RunError::Start { reason: steps::cannot_start(&argv, &error) })?;
-        self.state.pid = Some(group.pid());
-        self.enter(Phase::Start)?;
-        let readiness = match self.state.port {
-            Some(port) => Readiness::Answers(Target { port, health: self.state.health.clone() }),
-            None => Readiness::StaysUp(UP),
-        };
-        let mut limits = Limits { ready: self.options.ready_limit, grace: self.options.grace };
-        if readiness == Readiness::StaysUp(UP) {
-            limits.ready = limits.ready.max(2 * UP);
-        }
-        let (output, state_dir, state) = (self.output, &self.state_dir, &mut self.state);
-        let mut listening = None;
-        let tell = |news: &News| {
-            match news {
-                News::Ready { after } => {
-                    state.phase = Phase::Ready;
-                    let seconds = after.as_secs_f64();
-                    if let Some(port) = state.port {
-                        output.note(&format!("workspace: ready on port {port} after {seconds:.1} s"));
-                        if probe::only_loopback(port) {
-                            output.warn("it listens on loopback only, where other machines can't reach it");
-                        }
-                    } else {
-                        output.note(&format!("workspace: `{}` is up", state.process));
-                    }
-                }
-                News::Stopping => {
-                    state.phase = Phase::Stopping;
-                    listening = what_listens();
-                    output.note("workspace: stopping");
-                }
-                News::Killing => output.note("workspace: still there after its time was up; killed"),
-            }
-            state.since = Timestamp::now();
-            if let Err(error) = state_dir.write(state) {
-                output.warn(&error.to_string());
-            }
-        };
-        let end = supervisor::follow(group, &readiness, limits, &mut self.processes, &mut self.signals, tell).await;
-        match end {
-            End::Stopped { ended, was_ready } => {
-                let mut outcome = Outcome::stopped();
-                outcome.was_ready = was_ready;
-                self.outcome = Some(outcome);
-                Ok(ended.exit_code())
-            }
-            End::Ended { ended, was_ready } => {
-                let when = if was_ready { "" } else { " before it was ready" };
-                self.output.note(&format!("workspace: `{start}` {ended}{when}"));
-                let mut outcome = Outcome::new(outcome::Step::Run, format!("`{start}` {ended}{when}"));
-                outcome.was_ready = was_ready;
-                outcome.out_of_memory = memory.killed(ended.is_kill());
-                outcome.hint = if outcome.out_of_memory {
-                    outcome::MORE_MEMORY.to_owned()
-                } else {
-                    hints::of_end(ended.exit_code(), start).to_owned()
-                };
-                if !was_ready || outcome.out_of_memory {
-                    self.output.hint(&outcome.hint);
-                }
-                self.outcome = Some(outcome);
-                Ok(ended.exit_code())
-            }
-            End::NeverReady { last } => {
-                let (command, limit) = (start.clone(), self.options.ready_limit);
-                Err(RunError::NeverReady { command, limit, reason: last, listening })
-            }
-        }
-    }
-
     fn enter(&mut self, phase: Phase) -> Result<(), RunError> {
         self.state.phase = phase;
         self.state.since = Timestamp::now();
@@ -531,23 +326,6 @@ impl Run<'_> {
 
 /// The code of a container that was stopped before its application began: as if by SIGTERM.
 const STOPPED_EARLY: u8 = 143;
-
-/// Whether the image's version is another one than the plan's. Of Node the first number counts, elsewhere the second, too.
-fn is_another(plan: &Plan, wanted: &str, found: &str) -> bool {
-    use crate::application::Runtime;
-    let depth = if matches!(plan.runtime, Runtime::Node | Runtime::Deno | Runtime::Bun) { 1 } else { 2 };
-    let mut pairs = numbers_of(wanted).zip(numbers_of(found)).take(depth);
-    pairs.any(|(wanted, found)| wanted != found)
-}
-
-/// The numbers in `v20.11.1` or `Python 3.12.1`.
-fn numbers_of(version: &str) -> impl Iterator<Item = u32> {
-    let start = version.find(|character: char| character.is_ascii_digit()).unwrap_or(version.len());
-    version[start..].split('.').map_while(|part| {
-        let end = part.find(|character: char| !character.is_ascii_digit()).unwrap_or(part.len());
-        part[..end].parse().ok()
-    })
-}
 
 async fn fetch<S: Source>(options: &RunOptions, source: &S, output: &Output) -> Result<Record, RunError> {
     let (dir, selector) = (&options.dir, &options.selector);

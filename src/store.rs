@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::settings::{Backend, S3Settings, StoreSettings};
 
 pub use error::StoreError;
-use error::{Request, short};
+use error::{Request, is_not_modified, short};
 pub use granted::Granted;
 use presign::SeenCredentials;
 use transport::Counters;
@@ -173,6 +173,11 @@ impl Store {
         self.read(key, None).await
     }
 
+    /// The whole object, unless it is still the one with this ETag. A request either way, but an answer without a body.
+    pub async fn get_if_changed(&self, key: &str, etag: &ETag) -> Result<Option<Object>, StoreError> {
+        self.read_unless(key, None, Some(etag)).await
+    }
+
     /// Some bytes of an object. Fewer than asked for are an error.
     pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         if range.is_empty() {
@@ -192,31 +197,58 @@ impl Store {
         Ok(self.read(key, Some(0..length)).await?.body)
     }
 
-    /// Reads, and reads again when the body broke off: the SDK's own retries end with the first header.
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Object, StoreError> {
+        match self.read_unless(key, range, None).await? {
+            Some(object) => Ok(object),
+            // Nobody asked for that.
+            None => Err(self.not_s3("an unconditional request was answered with 304")),
+        }
+    }
+
+    fn not_s3(&self, reason: &str) -> StoreError {
+        StoreError::NotS3 { endpoint: self.shared.endpoint.clone(), reason: short(reason) }
+    }
+
+    /// Reads, and reads again when the body broke off: the SDK's own retries end with the first header.
+    async fn read_unless(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+        known: Option<&ETag>,
+    ) -> Result<Option<Object>, StoreError> {
         let mut left = READ_ATTEMPTS;
         loop {
             left -= 1;
-            match self.read_once(key, range.clone()).await {
+            match self.read_once(key, range.clone(), known).await {
                 Err(StoreError::Truncated { .. }) if left > 0 => {}
                 other => return other,
             }
         }
     }
 
-    async fn read_once(&self, key: &str, range: Option<Range<u64>>) -> Result<Object, StoreError> {
+    async fn read_once(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+        known: Option<&ETag>,
+    ) -> Result<Option<Object>, StoreError> {
         let request = self.request("GetObject", Some(key));
-        let output = self
+        let sent = self
             .shared
             .client
             .get_object()
             .bucket(&self.shared.bucket)
             .key(key)
             .set_range(range.map(|range| format!("bytes={}-{}", range.start, range.end - 1)))
+            .set_if_none_match(known.map(|etag| etag.0.clone()))
             .send()
-            .await
-            .map_err(|error| request.explain(&error))?;
-        let not_s3 = |reason: &str| StoreError::NotS3 { endpoint: self.shared.endpoint.clone(), reason: short(reason) };
+            .await;
+        let output = match sent {
+            Ok(output) => output,
+            Err(error) if known.is_some() && is_not_modified(&error) => return Ok(None),
+            Err(error) => return Err(request.explain(&error)),
+        };
+        let not_s3 = |reason: &str| self.not_s3(reason);
         // Nothing here is stored as HTML: what comes as such is a login page or a console.
         if let Some(kind) = output.content_type().filter(|kind| kind.starts_with("text/html")) {
             return Err(not_s3(kind));
@@ -244,7 +276,7 @@ impl Store {
             Some(expected) if expected != received => {
                 Err(StoreError::Truncated { key: key.to_owned(), expected, received })
             }
-            _ => Ok(Object { body: body.freeze(), etag }),
+            _ => Ok(Some(Object { body: body.freeze(), etag })),
         }
     }
 

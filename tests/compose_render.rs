@@ -49,6 +49,7 @@ fn everything() -> (Vec<Application>, Store, ComposeOptions) {
             ("PRICE".to_owned(), Some("5$ or ${more}".to_owned())),
         ]),
         ca_bundle: Some("/etc/ssl/company.pem".into()),
+        follow: false,
     };
     (vec![application("my.shop@v2.0", plan)], store, options)
 }
@@ -75,6 +76,22 @@ fn declared() -> Plan {
     plan.memory = Some("768m".to_owned());
     plan.cpus = Some("0.5".to_owned());
     plan
+}
+
+#[test]
+fn what_is_followed_says_so_and_a_number_is_refused() {
+    let follow = ComposeOptions { follow: true, ..ComposeOptions::default() };
+    let command = |version: Version| {
+        let mut application = application("app", node());
+        application.selector.version = version;
+        let rendered = render(&[application], &store(), &follow)?;
+        let lines: Vec<String> = rendered.text.lines().map(str::to_owned).collect();
+        let at = lines.iter().position(|line| line.trim() == "command:").unwrap();
+        Ok::<_, ComposeError>(lines[at + 1..at + 4].concat())
+    };
+    assert_eq!(command(Version::Current).unwrap(), "    - run    - app    - --follow");
+    assert_eq!(command(Version::Tag("staging".parse().unwrap())).unwrap(), "    - run    - app@staging    - --follow");
+    assert!(matches!(command(Version::Number(7)), Err(ComposeError::Fixed { .. })));
 }
 
 #[test]

@@ -30,6 +30,37 @@ fn site(name: &str, files: &[(&str, &str)]) -> Site {
 }
 
 #[test]
+fn docker_a_followed_workspace_serves_what_is_saved() {
+    let mut site = site("follow", &[]);
+    site.upload();
+    site.write_compose(&["--follow"]);
+    succeed(&mut site.compose(&["up", "--wait", "--wait-timeout", "300"]));
+    site.answer_with("/", "Hello from a workspace");
+    let container = site.container();
+    let id = succeed(&mut site.docker(&["inspect", "--format", "{{.Id}} {{.State.StartedAt}}", &container]));
+
+    std::fs::write(site.path("tree/greeting.js"), "exports.greeting = 'Changed';\n").unwrap();
+    site.upload();
+    site.answer_with("/", "Changed");
+    // A broken save leaves the container up, and is told; the next good one heals it.
+    std::fs::write(site.path("tree/greeting.js"), "exports.greeting = \n").unwrap();
+    site.upload();
+    let status = wait_until("the error", || {
+        let status = succeed(&mut site.docker(&["exec", &container, "workspace", "status"]));
+        status.contains("ended with code 1").then_some(status)
+    });
+    assert!(status.contains("phase      failed") && status.contains("version    3"), "{status}");
+    std::fs::write(site.path("tree/greeting.js"), "exports.greeting = 'Healed';\n").unwrap();
+    site.upload();
+    site.answer_with("/", "Healed");
+    let logs = site.logs();
+    assert!(logs.contains("SyntaxError"), "{logs}");
+    assert_eq!(logs.matches("npm ci").count(), 1, "installed once: {logs}");
+    let after = succeed(&mut site.docker(&["inspect", "--format", "{{.Id}} {{.State.StartedAt}}", &container]));
+    assert_eq!(id, after, "it was the same container all the time");
+}
+
+#[test]
 fn docker_upload_run_change_restart() {
     let mut site = site("whole", &[]);
     site.upload();

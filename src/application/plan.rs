@@ -81,6 +81,9 @@ pub struct Plan {
     /// Folders of the tree whose programs are found by name, before all others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub path: Vec<String>,
+    /// Whether what is started takes up changed files by itself: where versions are followed, it isn't started anew.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reload: bool,
     /// The files (relative to the tree's root) whose content decides whether `install` must be repeated. A path that
     /// ends in `/` means everything below it, and `./` the whole tree.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -118,6 +121,7 @@ impl Plan {
             secrets: BTreeMap::new(),
             ports: Vec::new(),
             path: Vec::new(),
+            reload: false,
             inputs: Vec::new(),
             reasons: Vec::new(),
         }
@@ -150,6 +154,11 @@ impl Plan {
         }
         text
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Why a field of a [`Plan`] is as it is.

@@ -50,6 +50,9 @@ pub struct Args {
     /// CPU limit, such as `1.5` [default: that of workspace.yaml, or none]
     #[arg(long, value_name = "NUMBER")]
     cpus: Option<String>,
+    /// While it runs, go on to every version that comes, in place: for developing
+    #[arg(long)]
+    follow: bool,
     /// A variable for the application: its value, or only its name to take it from where Compose runs
     #[arg(short, long = "env", value_name = "NAME[=VALUE]", value_parser = variable)]
     environment: Vec<(String, Option<String>)>,
@@ -85,6 +88,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         network: args.network,
         memory: args.memory,
         cpus: args.cpus,
+        follow: args.follow,
         environment: args.environment.into_iter().collect::<BTreeMap<_, _>>(),
         ca_bundle: settings.store.ca_bundle.clone().map(std::path::absolute).transpose()?,
     };
@@ -95,6 +99,9 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     for application in &applications {
         let Selector { name, version } = &application.selector;
         match version {
+            _ if options.follow => {
+                context.output.note(&format!("{}: follows every version while it runs", application.selector));
+            }
             Version::Current => {
                 let number = application.number;
                 context.output.note(&format!(

@@ -1,30 +1,26 @@
 //! `workspace run`: a container's first process.
 
+mod bucket;
 mod granted;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
-use crate::budget::Budget;
-use crate::cache::Cache;
-use crate::checkout::{CheckoutError, CheckoutOptions, Fetcher};
 use crate::cli::Context;
 use crate::environment::{
-    WORKSPACE_GRANT, WORKSPACE_HOLD, WORKSPACE_INSTALL_LIMIT, WORKSPACE_NAME, WORKSPACE_PROCESS, WORKSPACE_READY_LIMIT,
-    WORKSPACE_RELEASE_LIMIT, WORKSPACE_STOP_GRACE,
+    WORKSPACE_FOLLOW, WORKSPACE_GRANT, WORKSPACE_HOLD, WORKSPACE_INSTALL_LIMIT, WORKSPACE_NAME, WORKSPACE_PROCESS,
+    WORKSPACE_READY_LIMIT, WORKSPACE_RELEASE_LIMIT, WORKSPACE_STOP_GRACE,
 };
 use crate::failure::{self, Exit};
-use crate::format::Keys;
 use crate::format::tree::STATE_DIRECTORY;
 use crate::names::{Selector, Version};
 use crate::output::Output;
-use crate::run::{Resolved, RunError, RunOptions, Source, SourceError};
-use crate::settings::{Purpose, Settings};
-use crate::store::Store;
-use crate::version::{self, VersionError};
+use crate::run::{RunError, RunOptions, Source, SourceError, say};
+use crate::settings::Purpose;
+use bucket::BucketSource;
 use granted::GrantSource;
 
 /// Fetch a version, install it, start it: what a container's first process does
@@ -36,6 +32,7 @@ use granted::GrantSource;
 Examples:
   workspace run myapp                the newest version at each start
   workspace run myapp@7              always version 7
+  workspace run myapp --follow       and every version that comes after it, while it runs
   workspace run myapp --dir ./try    outside a container; the folder belongs to `run`")]
 pub struct Args {
     /// NAME for the newest version, NAME@7 or NAME@TAG for one
@@ -50,6 +47,9 @@ pub struct Args {
     /// Wait for `workspace proceed` once everything is installed and built
     #[arg(long, env = WORKSPACE_HOLD, value_parser = clap::builder::FalseyValueParser::new())]
     hold: bool,
+    /// Go on to every version that comes, in place: fetch it, reinstall and build where it must be, start again
+    #[arg(long, env = WORKSPACE_FOLLOW, value_parser = clap::builder::FalseyValueParser::new())]
+    follow: bool,
     /// Where the tree goes; overwritten, and what isn't in the version may be deleted
     #[arg(long, value_name = "DIR", default_value = "/app")]
     dir: PathBuf,
@@ -81,7 +81,10 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     } else {
         let settings = context.settings(Purpose::Unattended)?;
         let selector = args.selector.clone().context("there is nothing to run: no NAME is given")?;
-        let source = BucketSource { settings, selector: selector.clone(), output: context.output.clone() };
+        if args.follow && matches!(selector.version, Version::Number(_)) {
+            bail!("`{selector}` never changes: `--follow` takes NAME or NAME@TAG");
+        }
+        let source = BucketSource::new(settings, selector.clone(), context.output.clone());
         run_from(context, &source, args.options(selector)).await
     }
 }
@@ -97,6 +100,7 @@ impl Args {
             release_limit: Duration::from_secs(self.release_limit),
             hold: self.hold,
             process: self.process,
+            follow: self.follow,
         }
     }
 }
@@ -121,83 +125,23 @@ fn refuse_foreign(dir: &Path) -> Result<(), SourceError> {
     Ok(())
 }
 
-/// Versions from the bucket that the settings name.
-struct BucketSource {
-    settings: Settings,
-    selector: Selector,
-    output: Output,
-}
-
-impl Source for BucketSource {
-    async fn resolve(&self) -> Result<Resolved, SourceError> {
-        let look = async {
-            let store = Store::connect(&self.settings.store).await?;
-            let read = version::existing_reference(&store, &self.selector.name).await?;
-            let row = version::select(&read.reference, &self.selector)?.clone();
-            let keys = Keys::new(&self.selector.name, read.reference.root);
-            let header = version::load_header(&store, &keys, &row).await?;
-            Ok::<_, VersionError>(Resolved { number: row.number, row: row.id.to_string(), plan: header.plan })
-        };
-        Box::pin(look).await.map_err(|error| match error {
-            // Gone on purpose: what was fetched earlier is not meant to run any more.
-            VersionError::NoWorkspace { .. } | VersionError::NoVersion { .. } => SourceError::Refused(error.into()),
-            // An outage, expired keys, a damaged object: none is a reason not to start what is here.
-            VersionError::Store(_) | VersionError::Object { .. } => SourceError::Unavailable(error.into()),
-        })
-    }
-
-    async fn fetch(&self, version: &Resolved, dir: &Path) -> Result<(), SourceError> {
-        refuse_foreign(dir)?;
-        let fetch = async {
-            let store = Store::connect(&self.settings.store).await?;
-            let fetcher = Fetcher {
-                store: &store,
-                cache: &Cache::at(self.settings.cache_directory.clone()),
-                budget: &Budget::default(),
-                observer: self.output.observer(),
-            };
-            // By its number, so that a version published meanwhile doesn't come with this one's plan.
-            let selector = Selector { name: self.selector.name.clone(), version: Version::Number(version.number) };
-            let report = Box::pin(fetcher.checkout(&selector, dir, CheckoutOptions::owned())).await?;
-            Ok::<_, CheckoutError>(report)
-        };
-        let report = Box::pin(fetch).await.map_err(|error| SourceError::Refused(error.into()))?;
-        if report.row.id.to_string() != version.row {
-            return Err(SourceError::Refused(anyhow::anyhow!("the workspace was deleted and made anew meanwhile")));
-        }
-        Ok(())
-    }
-}
-
 /// Says which step failed, its last lines, what listens where, and the next command.
 fn report(output: &Output, options: &RunOptions, error: RunError) -> ExitCode {
     let hint = error.hint(&options.selector.name);
-    let (tail, listening) = match &error {
-        RunError::Step { tail, .. } => (tail.clone(), None),
-        RunError::NeverReady { listening, .. } => (Vec::new(), listening.clone()),
-        _ => (Vec::new(), None),
-    };
     match error {
         // The store's own errors have codes and hints of their own.
         RunError::Fetch { selector, source } => {
             return failure::report(output, &source.context(format!("can't fetch `{selector}`")));
         }
         RunError::Step { .. } | RunError::NeverReady { .. } | RunError::NoStart { .. } | RunError::NoProcess { .. } => {
-            output.error(&anyhow::anyhow!("{error}"), &[]);
+            say(output, &error, &options.selector.name);
         }
-        other => output.error(&anyhow::Error::new(other).context("can't run"), &[]),
-    }
-    if !tail.is_empty() {
-        output.note("its last lines:");
-        for line in tail {
-            output.note(&format!("  | {}", crate::output::escape(&line)));
+        other => {
+            output.error(&anyhow::Error::new(other).context("can't run"), &[]);
+            if !hint.is_empty() {
+                output.hint(&hint);
+            }
         }
-    }
-    if let Some(listening) = listening {
-        output.note(&format!("listening: {listening}"));
-    }
-    if !hint.is_empty() {
-        output.hint(&hint);
     }
     Exit::Failure.into()
 }

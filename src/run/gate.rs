@@ -11,12 +11,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::child_environment::ChildEnvironment;
 use super::outcome::Step;
+use super::prepare::Commands;
 use super::record::Record;
+use super::serve::Application;
 use super::state::{Phase, StateDir, StateError};
-use super::{Commands, Run, RunError, is_alive};
-use crate::application::Plan;
+use super::{Run, RunError, is_alive};
 
 const FILE: &str = "proceed.json";
 /// How often a held run looks for an order.
@@ -120,13 +120,8 @@ async fn next_order(state_dir: &StateDir) -> Order {
 impl Run<'_> {
     /// Waits to be told to start, where that is wanted and wasn't done for this version before. False: asked to stop
     /// meanwhile.
-    pub(super) async fn hold(
-        &mut self,
-        plan: &Plan,
-        folder: &Path,
-        environment: &ChildEnvironment,
-        record: &mut Record,
-    ) -> Result<bool, RunError> {
+    pub(super) async fn hold(&mut self, application: &Application, record: &mut Record) -> Result<bool, RunError> {
+        let Application { plan, folder, environment, .. } = application;
         let row = Some(record.resolved.row.clone());
         self.state.released = record.released == row;
         if !self.options.hold || record.started == row {

@@ -3,8 +3,10 @@
 //! A guess is worth making where the words are a tool's own and mean one thing only. The words come from the tools as they are; a tool
 //! that changes them costs a hint and nothing else.
 
+use super::RunError;
 use crate::application::Command;
 use crate::names::WorkspaceName;
+use crate::output::Output;
 
 /// Signs in the last lines of a command, and what to do then. `{name}` stands for the workspace.
 const SIGNS: [(&[&str], &str); 8] = [
@@ -142,6 +144,26 @@ pub(super) fn of_silence(reason: &str, listening: Option<&str>) -> String {
         "listen on the port in PORT, on the address in HOST"
     };
     format!("{advice}; `port:` and `health:` in workspace.yaml change what is asked")
+}
+
+/// Says what went wrong, with the last lines, what listens where, and what to do.
+pub fn say(output: &Output, error: &RunError, name: &WorkspaceName) {
+    output.error(&anyhow::anyhow!("{error}"), &[]);
+    if let RunError::Step { tail, .. } = error
+        && !tail.is_empty()
+    {
+        output.note("its last lines:");
+        for line in tail {
+            output.note(&format!("  | {}", crate::output::escape(line)));
+        }
+    }
+    if let RunError::NeverReady { listening: Some(listening), .. } = error {
+        output.note(&format!("listening: {listening}"));
+    }
+    let hint = error.hint(name);
+    if !hint.is_empty() {
+        output.hint(&hint);
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! One `select!` turns every source into an [`Event`]; [`Life`] decides, without any waiting, what each one means.
 
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -18,6 +20,8 @@ pub(super) enum End {
     Ended { ended: Ended, was_ready: bool },
     /// It ended after it was asked to.
     Stopped { ended: Ended, was_ready: bool },
+    /// It ended to make room for another version.
+    Replaced,
     /// It never became ready and was stopped.
     NeverReady { last: String },
 }
@@ -33,6 +37,7 @@ pub(super) enum News {
 #[derive(Debug)]
 enum Event {
     Ended(Ended),
+    Replace,
     Signal(Signal, bool),
     Probed(Result<(), String>),
     Deadline,
@@ -52,7 +57,18 @@ enum Action {
 enum Stage {
     Starting { last: String },
     Ready,
-    Stopping { never_ready: Option<String>, was_ready: bool },
+    Stopping { reason: Reason, was_ready: bool },
+}
+
+/// Why it is asked to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Reason {
+    /// Somebody asked this process to.
+    Asked,
+    /// It never answered; what the last probe said.
+    NeverReady(String),
+    /// Another version takes its place.
+    Replaced,
 }
 
 /// The limits of one life.
@@ -90,7 +106,16 @@ impl Life {
         match (event, &mut self.stage) {
             (Event::Ended(ended), _) => Action::Finish(ended),
             (Event::Signal(signal, false), _) => Action::Signal(signal, None),
-            (Event::Signal(signal, true), Stage::Starting { .. } | Stage::Ready) => self.stop(signal, None, now),
+            (Event::Signal(signal, true), Stage::Starting { .. } | Stage::Ready) => {
+                self.stop(signal, Reason::Asked, now)
+            }
+            (Event::Replace, Stage::Starting { .. } | Stage::Ready) => self.stop(Signal::TERM, Reason::Replaced, now),
+            (Event::Replace, Stage::Stopping { .. }) => Action::Nothing,
+            // It ends already; now for good.
+            (Event::Signal(_, true), Stage::Stopping { reason: reason @ Reason::Replaced, .. }) => {
+                *reason = Reason::Asked;
+                Action::Nothing
+            }
             // Whoever asks twice is in a hurry.
             (Event::Signal(_, true) | Event::Deadline, Stage::Stopping { .. }) => self.kill(),
             (Event::Probed(Ok(())), Stage::Starting { .. }) => {
@@ -105,13 +130,13 @@ impl Life {
             (Event::Probed(_), _) | (Event::Deadline, Stage::Ready) => Action::Nothing,
             (Event::Deadline, Stage::Starting { last }) => {
                 let last = std::mem::take(last);
-                self.stop(Signal::TERM, Some(last), now)
+                self.stop(Signal::TERM, Reason::NeverReady(last), now)
             }
         }
     }
 
-    fn stop(&mut self, signal: Signal, never_ready: Option<String>, now: Instant) -> Action {
-        self.stage = Stage::Stopping { never_ready, was_ready: self.stage == Stage::Ready };
+    fn stop(&mut self, signal: Signal, reason: Reason, now: Instant) -> Action {
+        self.stage = Stage::Stopping { reason, was_ready: self.stage == Stage::Ready };
         self.deadline = Some(now + self.limits.grace);
         Action::Signal(signal, Some(News::Stopping))
     }
@@ -121,59 +146,118 @@ impl Life {
         Action::Signal(Signal::KILL, Some(News::Killing))
     }
 
-    fn end(self, ended: Ended) -> End {
-        match self.stage {
+    fn end(&mut self, ended: Ended) -> End {
+        match std::mem::replace(&mut self.stage, Stage::Ready) {
             Stage::Starting { .. } => End::Ended { ended, was_ready: false },
             Stage::Ready => End::Ended { ended, was_ready: true },
-            Stage::Stopping { never_ready: Some(last), .. } => End::NeverReady { last },
-            Stage::Stopping { never_ready: None, was_ready } => End::Stopped { ended, was_ready },
+            Stage::Stopping { reason: Reason::NeverReady(last), .. } => End::NeverReady { last },
+            Stage::Stopping { reason: Reason::Asked, was_ready } => End::Stopped { ended, was_ready },
+            Stage::Stopping { reason: Reason::Replaced, .. } => End::Replaced,
         }
     }
 }
 
-/// Follows the application until nothing of it is left.
-pub(super) async fn follow(
+/// What waiting for the application came to.
+#[derive(Debug)]
+pub(super) enum Turn<T> {
+    /// Nothing of it is left.
+    Ended(End),
+    /// It goes on, and something else has come.
+    Came(T),
+}
+
+/// A running application.
+pub(super) struct Supervised {
     group: Group,
-    readiness: &Readiness,
-    limits: Limits,
-    processes: &mut Processes,
-    signals: &mut Signals,
-    mut tell: impl FnMut(&News),
-) -> End {
-    let mut life = Life::new(Instant::now(), limits);
-    let mut probes = Box::pin(probe_soon(readiness.clone(), Duration::ZERO));
-    let ended = loop {
-        let asking = matches!(life.stage, Stage::Starting { .. });
-        let deadline = life.deadline;
-        let event = tokio::select! {
-            ended = processes.ended(group) => Event::Ended(ended),
-            (signal, stops) = signals.next() => Event::Signal(signal, stops),
-            answer = &mut probes, if asking => {
-                // Often at first, when most applications come up, then at ease.
-                let pause = (life.started.elapsed() / 10).clamp(Duration::from_millis(50), Duration::from_secs(1));
-                probes = Box::pin(probe_soon(readiness.clone(), pause));
-                Event::Probed(answer)
+    life: Life,
+    readiness: Readiness,
+    probes: Pin<Box<dyn Future<Output = Result<(), String>>>>,
+}
+
+impl Supervised {
+    /// One that was started just now.
+    pub(super) fn new(group: Group, readiness: Readiness, limits: Limits) -> Self {
+        let probes = Box::pin(probe_soon(readiness.clone(), Duration::ZERO));
+        Self { group, life: Life::new(Instant::now(), limits), readiness, probes }
+    }
+
+    /// Follows it until nothing of it is left.
+    pub(super) async fn to_the_end(
+        &mut self,
+        processes: &mut Processes,
+        signals: &mut Signals,
+        tell: impl FnMut(&News),
+    ) -> End {
+        match self.until(std::future::pending::<Infallible>(), processes, signals, tell).await {
+            Turn::Ended(end) => end,
+            Turn::Came(never) => match never {},
+        }
+    }
+
+    /// Asks it to end, because another version takes its place, and follows it until nothing of it is left.
+    pub(super) async fn replace(
+        &mut self,
+        processes: &mut Processes,
+        signals: &mut Signals,
+        mut tell: impl FnMut(&News),
+    ) -> End {
+        let action = self.life.handle(Event::Replace, Instant::now());
+        self.act(action, &mut tell);
+        self.to_the_end(processes, signals, tell).await
+    }
+
+    /// Follows it until nothing of it is left, or something else comes. May be called again after that.
+    pub(super) async fn until<T>(
+        &mut self,
+        other: impl Future<Output = T>,
+        processes: &mut Processes,
+        signals: &mut Signals,
+        mut tell: impl FnMut(&News),
+    ) -> Turn<T> {
+        let mut other = pin!(other);
+        let ended = loop {
+            let asking = matches!(self.life.stage, Stage::Starting { .. });
+            let deadline = self.life.deadline;
+            let event = tokio::select! {
+                ended = processes.ended(self.group) => Event::Ended(ended),
+                (signal, stops) = signals.next() => Event::Signal(signal, stops),
+                answer = &mut self.probes, if asking => {
+                    // Often at first, when most applications come up, then at ease.
+                    let least = Duration::from_millis(50);
+                    let pause = (self.life.started.elapsed() / 10).clamp(least, Duration::from_secs(1));
+                    self.probes = Box::pin(probe_soon(self.readiness.clone(), pause));
+                    Event::Probed(answer)
+                }
+                () = sleep_until(deadline) => Event::Deadline,
+                came = &mut other => return Turn::Came(came),
+            };
+            let action = self.life.handle(event, Instant::now());
+            if let Some(ended) = self.act(action, &mut tell) {
+                break ended;
             }
-            () = sleep_until(deadline) => Event::Deadline,
         };
-        match life.handle(event, Instant::now()) {
+        // The leader may be a shell that died before the server it started.
+        let left = self.life.deadline.filter(|_| matches!(self.life.stage, Stage::Stopping { .. }));
+        if let Some(deadline) = left {
+            let _ = tokio::time::timeout_at(deadline, processes.emptied(self.group)).await;
+        }
+        self.group.signal(Signal::KILL);
+        Turn::Ended(self.life.end(ended))
+    }
+
+    fn act(&self, action: Action, tell: &mut impl FnMut(&News)) -> Option<Ended> {
+        match action {
             Action::Nothing => {}
             Action::Tell(news) => tell(&news),
             Action::Signal(signal, news) => {
                 // The news first: nobody may see a ready state after the signal.
-                news.iter().for_each(&mut tell);
-                group.signal(signal);
+                news.iter().for_each(tell);
+                self.group.signal(signal);
             }
-            Action::Finish(ended) => break ended,
+            Action::Finish(ended) => return Some(ended),
         }
-    };
-    // The leader may be a shell that died before the server it started.
-    let left = life.deadline.filter(|_| matches!(life.stage, Stage::Stopping { .. }));
-    if let Some(deadline) = left {
-        let _ = tokio::time::timeout_at(deadline, processes.emptied(group)).await;
+        None
     }
-    group.signal(Signal::KILL);
-    life.end(ended)
 }
 
 async fn probe_soon(readiness: Readiness, pause: Duration) -> Result<(), String> {
@@ -233,6 +317,20 @@ mod tests {
         let action = life.handle(Event::Signal(Signal::INT, true), now);
         assert_eq!(action, Action::Signal(Signal::KILL, Some(News::Killing)));
         assert_eq!(life.end(Ended::Signal(9)), End::Stopped { ended: Ended::Signal(9), was_ready: false });
+    }
+
+    #[test]
+    fn what_makes_room_for_another_version_may_still_be_asked_to_end_for_good() {
+        let (mut life, now) = life();
+        let action = life.handle(Event::Replace, now);
+        assert_eq!(action, Action::Signal(Signal::TERM, Some(News::Stopping)));
+        assert_eq!(life.handle(Event::Replace, now), Action::Nothing);
+        assert_eq!(life.handle(Event::Signal(Signal::TERM, true), now), Action::Nothing);
+        assert_eq!(life.end(Ended::Code(0)), End::Stopped { ended: Ended::Code(0), was_ready: false });
+        let (mut life, now) = self::life();
+        life.handle(Event::Replace, now);
+        assert_eq!(life.handle(Event::Deadline, now), Action::Signal(Signal::KILL, Some(News::Killing)));
+        assert_eq!(life.end(Ended::Signal(9)), End::Replaced);
     }
 
     #[test]

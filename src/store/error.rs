@@ -445,3 +445,8 @@ pub(super) fn short(text: &str) -> String {
     let line = line.trim();
     if line.chars().count() <= 200 { line.to_owned() } else { line.chars().take(199).chain(['…']).collect() }
 }
+
+/// Whether the server says that the object is still the known one.
+pub(super) fn is_not_modified<E>(error: &SdkError<E, HttpResponse>) -> bool {
+    error.raw_response().is_some_and(|response| response.status().as_u16() == 304)
+}

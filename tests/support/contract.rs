@@ -21,6 +21,7 @@ checks!(
     a_missing_object_is_not_found,
     a_put_replaces,
     ranges_are_exact,
+    what_is_known_is_not_sent_again,
     create_only_creates,
     swap_only_swaps_what_was_read,
     delete_is_idempotent,
@@ -69,6 +70,17 @@ async fn ranges_are_exact(store: Store) {
     let short = store.get_range("key", 200..300).await.unwrap_err();
     assert!(matches!(short, StoreError::Truncated { expected: 100, received: 56, .. }), "{short:?}");
     assert!(store.get_range("key", 256..257).await.is_err());
+}
+
+async fn what_is_known_is_not_sent_again(store: Store) {
+    let first = store.put("key", "one".into(), Condition::None).await.unwrap();
+    let before = store.counts();
+    assert!(store.get_if_changed("key", &first).await.unwrap().is_none());
+    assert_eq!(store.counts().requests - before.requests, 1);
+    let second = store.put("key", "two".into(), Condition::None).await.unwrap();
+    let object = store.get_if_changed("key", &first).await.unwrap().unwrap();
+    assert_eq!((object.body, object.etag), ("two".into(), second));
+    assert!(matches!(store.get_if_changed("missing", &first).await.unwrap_err(), StoreError::NotFound { .. }));
 }
 
 async fn create_only_creates(store: Store) {

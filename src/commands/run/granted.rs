@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// How often to look whether there is one.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How often to look whether another version is granted.
+const FOLLOW: Duration = Duration::from_millis(50);
+
 /// Why a grant can't be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GrantError {
@@ -164,6 +167,25 @@ impl Source for GrantSource {
             if !self.renewed(&bytes, deadline).await {
                 let waited = format!("no new grant came within {} s", PATIENCE.as_secs());
                 return Err(refused(anyhow::Error::new(error).context(waited)));
+            }
+        }
+    }
+
+    async fn next(&self, row: &str) -> Resolved {
+        let mut told = false;
+        loop {
+            tokio::time::sleep(FOLLOW).await;
+            match self.read() {
+                Ok(grant) if grant.row.id.to_string() != row => {
+                    return Resolved { number: grant.row.number, row: grant.row.id.to_string(), plan: grant.plan };
+                }
+                Ok(_) => told = false,
+                // One that is being replaced may be missing or half there for a moment.
+                Err(error @ (GrantError::OtherWorkspace { .. } | GrantError::Format { .. })) if !told => {
+                    self.output.warn(&error.to_string());
+                    told = true;
+                }
+                Err(_) => {}
             }
         }
     }
