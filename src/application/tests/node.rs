@@ -104,6 +104,34 @@ fn a_drift_is_seen_in_every_lock_file() {
     }
 }
 
+/// As Yarn 4 and Yarn 3 write it; both refuse `--immutable` for each of the changes.
+#[test]
+fn a_changed_range_is_seen_in_the_lock_of_yarn_2_and_later() {
+    let package = |dependencies: &str| {
+        format!(
+            r#"{{"scripts":{{"start":"node server.js"}},"dependencies":{{{dependencies}}},"devDependencies":{{"b":"^2.0.0"}}}}"#
+        )
+    };
+    let lock = |a: &str, b: &str| {
+        format!(
+            "\n__metadata:\n  version: 8\n\n\"x@workspace:.\":\n  resolution: \"x@workspace:.\"\n  dependencies:\n    a: {a}\n    b: {b}\n"
+        )
+    };
+    let warnings =
+        |package: &str, lock: &str| look(&[("package.json", package), ("yarn.lock", lock), ("server.js", "")]).warnings;
+    // Listed twice, the one for development counts.
+    let fitting = package(r#""a":"1.x || >=2","b":"^1.0.0""#);
+    for lock in [lock("\"npm:1.x || >=2\"", "\"npm:^2.0.0\""), lock("1.x || >=2", "^2.0.0"), lock("1", "^2.0.0")] {
+        assert_eq!(warnings(&fitting, &lock), Vec::<String>::new(), "{lock}");
+    }
+    let lock = lock("\"npm:^1.0.0\"", "\"npm:^2.0.0\"");
+    for (dependencies, words) in [(r#""a":"^1.1.0""#, "`a` is ^1.0.0, not ^1.1.0"), ("", "`a` is no longer asked for")]
+    {
+        let found = warnings(&package(dependencies), &lock);
+        assert!(found[0].contains(words), "{found:?}");
+    }
+}
+
 #[test]
 fn a_monorepo_is_installed_where_its_lock_file_is() {
     let files = [
