@@ -38,7 +38,7 @@ pub(super) fn detect(
         Runtime::Node if folder.contains("package.json") => return node::detect(folder, given, warnings),
         Runtime::Python => return python::detect(folder, given, warnings).map(Some),
         Runtime::Php => return php::detect(folder, given, warnings).map(Some),
-        Runtime::Static => return Ok(Some(static_site::detect(folder, site, warnings))),
+        Runtime::Static => return Ok(Some(static_site::detect(folder, site))),
         _ => {}
     }
     let mut plan = Plan::new(runtime);

@@ -222,12 +222,52 @@ fn mistakes_in_workspace_yaml_are_named_with_their_line() {
         (
             "volumes: {db: /app}\n",
             "`workspace.yaml` line 1: `volumes` puts `db` at `/app`, which the container needs itself; take another \
-             folder, such as `/data`",
+             folder, such as `/db`",
         ),
         (
             "volumes: {db: /x/../etc}\n",
             "`workspace.yaml` line 1: `volumes` puts `db` at `/x/../etc`, which is no absolute path in the container \
-             such as `/data`",
+             such as `/db`",
+        ),
+        (
+            "volumes: {db: data}\n",
+            "`workspace.yaml` line 1: `volumes` puts `db` at `data`, which is no absolute path in the container such as \
+             `/db`",
+        ),
+        (
+            "volumes: {db: /app/./data}\n",
+            "`workspace.yaml` line 1: `volumes` puts `db` at `/app/data`, below `/app`, which belongs to each version \
+             alone and goes with it; take a folder outside, such as `/db`",
+        ),
+        (
+            "volumes: ['./db:/db']\n",
+            "`workspace.yaml` line 1: `volumes` has `./db`, a folder of the host, which can't be had: a volume has a \
+             name, as in `data:/data`",
+        ),
+        (
+            "environment: {PORT: 80}\nport: 8080\n",
+            "`workspace.yaml` line 1: `environment` sets `PORT`, which `port: 8080` decides: leave `PORT` out of it",
+        ),
+        (
+            "environment: {PORT: 80}\n",
+            "`workspace.yaml` line 1: `environment` sets `PORT`, which whoever leads traffic here has to know: write \
+             `port: 80` instead",
+        ),
+        (
+            "start: a\nenvironment:\n  HOST: '::'\n",
+            "`workspace.yaml` line 2: `environment` sets `HOST`, which is 0.0.0.0 in every container: leave it out",
+        ),
+        (
+            "static:\n  dir: x\ndir: ../up\n",
+            "`workspace.yaml` line 3: `dir` must be a folder inside the tree, not `../up`",
+        ),
+        (
+            "start: a\nport: 1\nstart: b\n",
+            "`workspace.yaml` line 3: `start` stands on line 1 already; leave one of them out",
+        ),
+        (
+            "start: a\nenvironment:\n  A: 1\n  B: 2\n  A: 3\n",
+            "`workspace.yaml` can't be understood: line 5: `environment` has `A` twice; leave one of them out",
         ),
         (
             "volumes: {npm: /x}\n",
@@ -257,6 +297,46 @@ fn mistakes_in_workspace_yaml_are_named_with_their_line() {
     }
     let unknown = try_look(&[("workspace.yaml", "zzz: 1")]).unwrap_err().to_string();
     assert!(unknown.contains("known keys are runtime"), "{unknown}");
+}
+
+#[test]
+fn all_mistakes_are_named_at_once() {
+    let yaml = "prot: 1\nstart: a\nhealth: up\nzzz: 1\nstart: b\nreplica: 2\n";
+    assert_eq!(
+        try_look(&[("workspace.yaml", yaml)]).unwrap_err().to_string(),
+        "`workspace.yaml` has 5 mistakes:
+  line 1: unknown key `prot`; did you mean `port`?
+  line 3: `health` must be a path such as `/health`, not `up`
+  line 4: unknown key `zzz`
+  line 5: `start` stands on line 2 already; leave one of them out
+  line 6: unknown key `replica`; did you mean `replicas`?
+  known keys are runtime, version, image, dir, install, build, release, start, port, health, environment, secrets, \
+         domains, replicas, volumes, ports, memory, cpus, lock, static"
+    );
+}
+
+#[test]
+fn a_folder_that_is_not_uploaded_is_refused() {
+    let error = |files: &[(&str, &str)]| try_look(files).unwrap_err().to_string();
+    assert_eq!(
+        error(&[("workspace.yaml", "start: node a.js\ndir: apps/ap1\n"), ("packages/api/package.json", EXPRESS)]),
+        "`workspace.yaml` line 2: `dir` names the folder `apps/ap1`, of which nothing will be uploaded: it isn't there, or \
+         an ignore rule leaves it out; did you mean `packages/api`?"
+    );
+    let missing = "`workspace.yaml` line 1: `static` names the folder `nope`, of which nothing will be uploaded: it isn't \
+                   there, or an ignore rule leaves it out. ";
+    assert_eq!(
+        error(&[("workspace.yaml", "static: nope\n"), ("public/index.html", "")]),
+        format!("{missing}`static: public` would serve public/index.html")
+    );
+    assert_eq!(
+        error(&[("workspace.yaml", "static: nope\n"), ("a/b.html", "")]),
+        format!("{missing}name the folder that has the index.html, or say as `build:` what makes `nope`")
+    );
+    let built = look(&[("workspace.yaml", "static: nope\nbuild: make\n"), ("index.html", "")]);
+    assert_eq!(built.warnings, Vec::<String>::new());
+    let installed = look(&[("workspace.yaml", "static: nope\ninstall: make\n"), ("index.html", "")]);
+    assert!(installed.warnings[0].contains("`nope`"), "{:?}", installed.warnings);
 }
 
 #[test]
