@@ -105,7 +105,10 @@ pub fn detect(tree: &dyn SourceTree) -> Result<Detection, ApplicationError> {
     let mut plan = match detected {
         Some(plan) => plan,
         None if has_start => Plan::new(declared.runtime.clone().unwrap_or(Runtime::Custom)),
-        None => return Ok(Detection { plan: None, warnings }),
+        None => {
+            warnings.extend(languages::elsewhere(&folder));
+            return Ok(Detection { plan: None, warnings });
+        }
     };
     procfile::apply(processes, &mut plan);
     declared.apply(&folder, &mut plan);

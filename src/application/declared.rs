@@ -173,7 +173,7 @@ impl Declared {
                 found.push(self.mistake(
                     "environment",
                     format!("sets `PORT`, which `port: {port}` decides: leave `PORT` out of it"),
-                ))
+                ));
             }
             (Some(port), None) => found.push(self.mistake(
                 "environment",

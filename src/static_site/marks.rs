@@ -1,4 +1,4 @@
-//! What tells the contents of files apart in their ETags.
+//! What tells the contents of files apart for clients that keep them.
 //!
 //! `tower-http` makes an ETag of a file's size and time of change. Uploads keep times, and tools that make builds repeatable
 //! set them all to one value: then two releases of a page that differ in the hash of a script's name have one ETag, and browsers

@@ -40,18 +40,14 @@ impl fmt::Display for Mistake {
 
 /// Several of them as one message; a single one stays on its line.
 pub(in crate::application) fn listed(path: &str, mistakes: &[Mistake]) -> String {
-    let mut text = match mistakes {
-        [only] => format!("`{path}` {only}"),
-        all => {
-            let lines: String = all.iter().map(|mistake| format!("\n  {mistake}")).collect();
-            format!("`{path}` has {} mistakes:{lines}", all.len())
-        }
-    };
-    if mistakes.iter().any(|mistake| mistake.fault == Fault::Unknown(None)) {
-        let between = if mistakes.len() == 1 { "; " } else { "\n  " };
-        text.push_str(&format!("{between}known keys are {}", keys().join(", ")));
+    let keys_are_unknown = mistakes.iter().any(|mistake| mistake.fault == Fault::Unknown(None));
+    let known = keys_are_unknown.then(|| format!("known keys are {}", keys().join(", ")));
+    if let [only] = mistakes {
+        return format!("`{path}` {}", [only.to_string()].into_iter().chain(known).collect::<Vec<_>>().join("; "));
     }
-    text
+    let title = format!("`{path}` has {} mistakes:", mistakes.len());
+    let lines = mistakes.iter().map(Mistake::to_string).chain(known);
+    [title].into_iter().chain(lines).collect::<Vec<_>>().join("\n  ")
 }
 
 /// The keys of the file with their values, repetitions included.
@@ -94,7 +90,7 @@ impl<'a> Lines<'a> {
     pub(super) fn of(text: &'a str) -> Self {
         let lines: Vec<&str> = text.lines().collect();
         let says_something = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with(['#', '%', '-']);
-        let first = lines.iter().position(|line| says_something(line)).unwrap_or_default();
+        let first = lines.iter().position(says_something).unwrap_or_default();
         Self { lines, first }
     }
 

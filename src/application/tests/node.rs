@@ -177,3 +177,69 @@ fn a_build_that_makes_a_site_is_served() {
         (Runtime::Node, "workspace static out --spa".to_owned())
     );
 }
+
+fn framework(scripts: &str, packages: &[&str], more: &[(&str, &str)]) -> Detection {
+    let packages: Vec<String> = packages.iter().map(|name| format!("\"{name}\":\"1\"")).collect();
+    let package = format!(r#"{{"scripts":{{{scripts}}},"dependencies":{{{}}}}}"#, packages.join(","));
+    let mut files = vec![("package.json", package.as_str())];
+    files.extend(more);
+    look(&files)
+}
+
+#[test]
+fn a_server_for_development_is_not_what_serves_the_result() {
+    let angular = r#"{"projects":{"shop":{"architect":{"build":{"builder":"@angular/build:application"}}}}}"#;
+    let older =
+        r#"{"projects":{"shop":{"architect":{"build":{"builder":"x:browser","options":{"outputPath":"out"}}}}}}"#;
+    for (script, package, file, dir) in [
+        ("vite", "vite", ("index.html", ""), "dist"),
+        ("vite --host", "vite", ("index.html", ""), "dist"),
+        ("PORT=3001 react-scripts start", "react-scripts", ("public/index.html", ""), "build"),
+        ("astro dev", "astro", ("astro.config.mjs", ""), "dist"),
+        ("ng serve", "@angular/core", ("angular.json", angular), "dist/shop/browser"),
+        ("ng serve", "@angular/core", ("angular.json", older), "out"),
+        ("next start", "next", ("next.config.js", "module.exports = { output: 'export' }"), "out"),
+    ] {
+        let found = framework(&format!(r#""start":"{script}","build":"x""#), &[package], &[file]).plan.unwrap();
+        assert_eq!(found.start.unwrap().to_string(), format!("workspace static {dir}"), "{script}");
+    }
+    let given =
+        framework(r#""start":"vite build --watch","build":"x""#, &["vite"], &[("index.html", "")]).plan.unwrap();
+    assert_eq!(given.start.unwrap().to_string(), "vite build --watch");
+    let unbuilt = framework(r#""start":"vite""#, &["vite"], &[("index.html", "")]);
+    assert!(unbuilt.warnings.iter().any(|text| text.contains("is for development")), "{:?}", unbuilt.warnings);
+    let declared = [("index.html", ""), ("workspace.yaml", "start: npm start\n")];
+    let declared = framework(r#""start":"vite","build":"x""#, &["vite"], &declared);
+    assert_eq!(declared.plan.unwrap().start.unwrap().to_string(), "npm start");
+}
+
+#[test]
+fn what_a_framework_builds_is_started_where_no_script_does() {
+    for (packages, start) in [
+        (&["next"][..], "next start"),
+        (&["nuxt"], "node .output/server/index.mjs"),
+        (&["@sveltejs/kit", "@sveltejs/adapter-node", "vite"], "node build"),
+        (&["@sveltejs/kit", "@sveltejs/adapter-static", "vite"], "workspace static build"),
+        (&["astro", "@astrojs/node"], "node dist/server/entry.mjs"),
+    ] {
+        let found = framework(r#""build":"x""#, packages, &[]).plan.unwrap();
+        assert_eq!(found.start.unwrap().to_string(), start);
+    }
+    let pages = framework(r#""build":"nuxt generate""#, &["nuxt"], &[]).plan.unwrap();
+    assert_eq!(pages.start.unwrap().to_string(), "workspace static .output/public");
+    assert_eq!(framework("", &["next"], &[]).plan, None);
+}
+
+#[test]
+fn what_is_missing_to_start_is_named() {
+    let advice = |files: &[(&str, &str)]| look(files).warnings.pop().unwrap();
+    let built = advice(&[("package.json", r#"{"main":"dist/index.js","scripts":{"build":"tsc"}}"#)]);
+    assert!(built.contains("`node dist/index.js`"), "{built}");
+    let pnpm = [
+        ("package.json", "{}"),
+        ("pnpm-workspace.yaml", "packages: [apps/*]\n"),
+        ("apps/api/package.json", r#"{"scripts":{"start":"node a.js"}}"#),
+    ];
+    let pnpm = advice(&pnpm);
+    assert!(pnpm.contains("`dir:`") && pnpm.contains("`apps/api`"), "{pnpm}");
+}

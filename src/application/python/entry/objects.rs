@@ -86,6 +86,10 @@ pub(super) fn find(folder: &Folder<'_>, package: Option<&str>) -> Result<Option<
     let stems = ["main", "app", "asgi", "wsgi", "server", "api", "application", "__init__"];
     let mut places = vec![String::new(), "app/".to_owned(), "src/".to_owned(), "api/".to_owned()];
     places.extend(package.iter().flat_map(|package| [format!("{package}/"), format!("src/{package}/")]));
+    // Any other package, but what tests it.
+    let packages = folder.paths().filter_map(|path| path.strip_suffix("__init__.py"));
+    let packages = packages.filter(|place| place.matches('/').count() == 1 && !place.starts_with("test"));
+    places.extend(packages.map(str::to_owned));
     for place in places {
         for stem in stems {
             let file = format!("{place}{stem}.py");
