@@ -31,7 +31,7 @@ pub(super) fn detect(
         }
     };
     // In a monorepo the lock file lies above, and everything is installed from there.
-    let above = manager::root_of(folder);
+    let above = manager::root_of(folder)?;
     let root = above.as_ref().unwrap_or(folder);
     let root_package = if above.is_some() { read(root)?.unwrap_or_default() } else { Package::default() };
     let installed_by = if above.is_some() { &root_package } else { &package };

@@ -25,8 +25,11 @@ impl Dependencies {
         warnings: &mut Vec<String>,
     ) -> Result<Self, ApplicationError> {
         let mut all = Self::default();
+        if let Some(list) = manager.and_then(|manager| manager.requirements) {
+            all.take_files(list, folder, warnings)?;
+            return Ok(all);
+        }
         match manager.map(|manager| manager.kind) {
-            Some(Kind::Pip) if folder.contains("requirements.txt") => all.take_files(folder, warnings)?,
             Some(Kind::Pipenv) => {
                 let packages = project.pipfile.get("packages").and_then(Value::as_table).into_iter().flatten();
                 packages.for_each(|(name, wanted)| all.take_table_entry(name, wanted));
@@ -63,9 +66,14 @@ impl Dependencies {
         }
     }
 
-    /// `requirements.txt`, and what its `-r` lines name.
-    fn take_files(&mut self, folder: &Folder<'_>, warnings: &mut Vec<String>) -> Result<(), ApplicationError> {
-        let mut files = vec!["requirements.txt".to_owned()];
+    /// A list, and what its `-r` lines name.
+    fn take_files(
+        &mut self,
+        list: &str,
+        folder: &Folder<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ApplicationError> {
+        let mut files = vec![list.to_owned()];
         let mut at = 0;
         while let Some(file) = files.get(at).cloned() {
             at += 1;

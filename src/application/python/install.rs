@@ -25,7 +25,7 @@ pub(super) fn install(
 ) -> Result<(), ApplicationError> {
     let installs_project = manager.installs_project(folder, project);
     let files: &[&str] = match manager.kind {
-        Kind::Pip => &["pyproject.toml", "requirements.txt"],
+        Kind::Pip => &["pyproject.toml", manager.requirements.unwrap_or("requirements.txt")],
         Kind::Uv => &["pyproject.toml", "uv.lock"],
         Kind::Poetry => &["pyproject.toml", "poetry.lock"],
         Kind::Pipenv => &["Pipfile", "Pipfile.lock"],
@@ -33,7 +33,7 @@ pub(super) fn install(
     let [manifest, file] = files else { return Ok(()) };
     if manager.kind == Kind::Pip {
         plan.because("install", manager.because.as_str());
-        pip(folder, project, plan, warnings);
+        pip(manager.requirements, folder, project, plan, warnings);
     } else {
         let lock = folder.text(file)?;
         let drift = lock.as_deref().and_then(|lock| match manager.kind {
@@ -81,13 +81,12 @@ fn set(plan: &mut Plan, name: &str, value: &str) {
     plan.install_environment.insert(name.to_owned(), value.to_owned());
 }
 
-fn pip(folder: &Folder<'_>, project: &Project, plan: &mut Plan, warnings: &mut Vec<String>) {
+fn pip(list: Option<&str>, folder: &Folder<'_>, project: &Project, plan: &mut Plan, warnings: &mut Vec<String>) {
     set(plan, "PIP_NO_INPUT", "1");
     set(plan, "PIP_DISABLE_PIP_VERSION_CHECK", "1");
-    let has_list = folder.contains("requirements.txt");
-    let what: &[&str] = if has_list { &["-r", "requirements.txt"] } else { &["."] };
-    plan.install = vec![Command::exec(MAKE_VENV), Command::exec(["pip", "install"].iter().chain(what).copied())];
-    if !has_list && !project.has(&["project"]) && folder.contains("pyproject.toml") {
+    let what = list.map_or_else(|| vec!["."], |list| vec!["-r", list]);
+    plan.install = vec![Command::exec(MAKE_VENV), Command::exec(["pip", "install"].into_iter().chain(what))];
+    if list.is_none() && !project.has(&["project"]) && folder.contains("pyproject.toml") {
         warnings.push(format!(
             "pyproject.toml has no `[project]`, so `pip install .` may find nothing to install; `install:` in \
              `{WORKSPACE_YAML}` says otherwise"

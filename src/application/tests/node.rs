@@ -243,3 +243,16 @@ fn what_is_missing_to_start_is_named() {
     let pnpm = advice(&pnpm);
     assert!(pnpm.contains("`dir:`") && pnpm.contains("`apps/api`"), "{pnpm}");
 }
+
+/// Elsewhere, npm would ask the registry for whatever has the name of a package of the monorepo.
+#[test]
+fn a_monorepo_without_a_lock_file_is_installed_at_its_root() {
+    let found = plan(&[
+        ("workspace.yaml", "dir: packages/api\n"),
+        ("package.json", MONOREPO),
+        ("packages/api/package.json", r#"{"scripts":{"start":"node a.js"},"dependencies":{"lib":"*"}}"#),
+        ("packages/api/a.js", ""),
+        ("packages/lib/package.json", r#"{"name":"lib"}"#),
+    ]);
+    assert_eq!(found.install_dir.as_deref(), Some("."));
+}

@@ -187,3 +187,21 @@ fn apps_that_bring_their_server_are_told_where_to_listen() {
     let gradio = [("requirements.txt", "gradio\n"), ("app.py", "import gradio as gr\ngr.Blocks().launch()\n")];
     assert_eq!(starts(&gradio), "GRADIO_SERVER_NAME=\"$HOST\" GRADIO_SERVER_PORT=\"$PORT\" exec python app.py");
 }
+
+#[test]
+fn requirements_that_are_split_by_purpose_are_installed() {
+    let files = [
+        ("requirements/prod.txt", "-r base.txt\ngunicorn\n"),
+        ("requirements/base.txt", "flask\n"),
+        ("setup.cfg", "[flake8]\n"),
+        ("app.py", FLASK),
+    ];
+    let found = plan(&files);
+    assert_eq!(found.install[1].to_string(), "pip install -r requirements/prod.txt");
+    assert_eq!(
+        (found.start.unwrap().to_string().as_str(), &found.inputs[..]),
+        ("gunicorn app:app", &["./".to_owned()][..])
+    );
+    let root = [files[0], files[1], ("requirements.txt", "waitress\nflask\n"), files[3]];
+    assert_eq!(plan(&root).install[1].to_string(), "pip install -r requirements.txt");
+}
