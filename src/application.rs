@@ -24,7 +24,7 @@ mod static_site;
 use std::io;
 
 pub use command::Command;
-pub use declared::schema;
+pub use declared::{Fault, Mistake, schema};
 pub use plan::{HealthCheck, Plan, Reason, Runtime};
 
 use declared::Declared;
@@ -80,37 +80,14 @@ pub enum ApplicationError {
         /// The command that mends it.
         mend: String,
     },
-    /// A key that this release doesn't know.
-    #[error("`{path}` line {line}: unknown key `{key}`{}", suggestion_text(suggestion.as_deref()))]
-    UnknownKey {
+    /// Keys that aren't known, and values that can't be used: all of a file.
+    #[error("{}", declared::listed(path, mistakes))]
+    Mistakes {
         /// The file.
         path: String,
-        /// Counted from 1.
-        line: usize,
-        /// The key as written.
-        key: String,
-        /// The known key that looks most like it.
-        suggestion: Option<String>,
+        /// By line; one at least.
+        mistakes: Vec<Mistake>,
     },
-    /// A value that can't be used.
-    #[error("`{path}` line {line}: `{key}` {reason}")]
-    Value {
-        /// The file.
-        path: String,
-        /// Counted from 1.
-        line: usize,
-        /// The key.
-        key: String,
-        /// What is wrong with its value.
-        reason: String,
-    },
-}
-
-fn suggestion_text(suggestion: Option<&str>) -> String {
-    suggestion.map_or_else(
-        || format!("; known keys are {}", declared::keys().join(", ")),
-        |name| format!("; did you mean `{name}`?"),
-    )
 }
 
 /// Works out how the tree is run.
@@ -119,7 +96,7 @@ pub fn detect(tree: &dyn SourceTree) -> Result<Detection, ApplicationError> {
     let folder = Folder::new(tree, declared.dir.as_deref());
     let mut warnings = Vec::new();
     if let Some(dir) = declared.dir.as_deref().filter(|_| folder.is_empty()) {
-        warnings.push(format!("`{WORKSPACE_YAML}` says `dir: {dir}`, but nothing in that folder will be uploaded"));
+        return Err(declared.error("dir", Folder::new(tree, None).lacks(dir)));
     }
     let processes = procfile::read(&folder, &mut warnings)?;
     let given = Given { declared: &declared, web: processes.web.is_some() };
@@ -128,10 +105,22 @@ pub fn detect(tree: &dyn SourceTree) -> Result<Detection, ApplicationError> {
     let mut plan = match detected {
         Some(plan) => plan,
         None if has_start => Plan::new(declared.runtime.clone().unwrap_or(Runtime::Custom)),
-        None => return Ok(Detection { plan: None, warnings }),
+        None => {
+            warnings.extend(languages::elsewhere(&folder));
+            return Ok(Detection { plan: None, warnings });
+        }
     };
     procfile::apply(processes, &mut plan);
     declared.apply(&folder, &mut plan);
+    if let Some(reason) = declared.site.as_ref().and_then(|site| static_site::missing(&folder, site, &plan)) {
+        if declared.start.is_none() && plan.install.is_empty() {
+            return Err(declared.error("static", reason));
+        }
+        // What is installed may make it.
+        if declared.start.is_none() {
+            warnings.push(format!("`static` in `{WORKSPACE_YAML}` {reason}"));
+        }
+    }
     if plan.start.is_none() && plan.runtime.has_image() {
         return Ok(Detection { plan: None, warnings });
     }

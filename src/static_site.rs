@@ -1,9 +1,10 @@
 //! A folder of files over HTTP: what a site that has no server of its own is served by.
 //!
 //! Conditional and range requests and compression are those of `tower-http`. Here is decided what is asked of them: which
-//! files may be seen (see [`fence`]), and what answers an address that no file has.
+//! files may be seen (see [`fence`]), what tells their contents apart (see [`marks`]), and what answers an address that no file has.
 
 mod fence;
+mod marks;
 mod server;
 
 use std::convert::Infallible;
@@ -14,7 +15,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE, VARY,
+    ACCEPT, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_RANGE, LAST_MODIFIED, LOCATION,
+    RANGE, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -59,15 +61,21 @@ impl Site {
             // The rest of a file that has changed would be glued to the beginning of the old one.
             response = self.file(&method, &uri, &without(&headers, &[RANGE])).await;
         }
-        if response.status() != StatusCode::NOT_FOUND {
+        let path = uri.path();
+        // To a folder's page; one without a page may stand beside a page of its name, for what belongs to that.
+        let leads_on = response.status().is_redirection() && response.headers().contains_key(LOCATION);
+        let is_dead_end = leads_on && !self.has_index(path).await;
+        if response.status() != StatusCode::NOT_FOUND && !is_dead_end {
             return response;
         }
-        let path = uri.path();
         if let Some(page) = with_extension(path) {
             let page = self.file(&method, &page, &headers).await;
             if page.status() != StatusCode::NOT_FOUND {
                 return page;
             }
+        }
+        if is_dead_end {
+            return response;
         }
         if self.single_page && is_page(path, headers.get(ACCEPT)) {
             let index = self.file(&method, &Uri::from_static(INDEX), &without(&headers, &[RANGE])).await;
@@ -89,6 +97,12 @@ impl Site {
         // Asked for again each time, and mostly answered with 304: a new release is seen at once.
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         response
+    }
+
+    /// Whether the folder under this address, without a slash at its end, has a page.
+    async fn has_index(&mut self, path: &str) -> bool {
+        let Ok(index) = format!("{path}{INDEX}").parse() else { return false };
+        self.file(&Method::HEAD, &index, &HeaderMap::new()).await.status() == StatusCode::OK
     }
 
     async fn not_found(&mut self, method: &Method) -> Response<Body> {

@@ -357,3 +357,41 @@ fn what_cannot_be_served_says_why() {
     let (code, text) = run(&[folder, "--listen", &address], "0");
     assert!(code == Some(1) && text.contains("can't listen on port"), "{text}");
 }
+
+/// What builds repeatably sets all times to one.
+#[test]
+fn contents_of_one_size_and_one_time_have_etags_of_their_own() {
+    let site = Site::new(&[("index.html", "app-1111.js")], &[]);
+    let other = Site::new(&[("index.html", "app-1111.js")], &[]);
+    let same_time = |site: &Site| {
+        let file = std::fs::File::options().write(true).open(site.path("index.html")).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
+    };
+    same_time(&site);
+    same_time(&other);
+    let old = site.get("/", &[]).header("etag").unwrap().to_owned();
+    assert_eq!(other.get("/", &[]).header("etag"), Some(old.as_str()), "the same in every container");
+    std::fs::write(site.path("index.html"), "app-2222.js").unwrap();
+    same_time(&site);
+    let new = site.get("/", &["--header", &format!("If-None-Match: {old}")]);
+    assert_eq!((new.status, new.text()), (200, "app-2222.js"));
+    assert_ne!(new.header("etag"), Some(old.as_str()));
+    let head = site.get("/", &["--head"]);
+    assert_eq!(head.header("etag"), new.header("etag"));
+    let rest = site.get("/", &["--range", "4-", "--header", &format!("If-Range: {old}")]);
+    assert_eq!((rest.status, rest.text()), (200, "app-2222.js"));
+}
+
+#[test]
+fn a_folder_without_a_page_does_not_hide_the_page_of_its_name() {
+    let site = Site::new(
+        &[("about.html", "about"), ("about/team.html", "team"), ("docs.html", "x"), ("docs/index.html", "docs")],
+        &[],
+    );
+    std::fs::create_dir(site.path("empty")).unwrap();
+    std::fs::write(site.path("empty.html"), "empty").unwrap();
+    assert_eq!((site.get("/about", &[]).text(), site.get("/empty?x=1", &[]).text()), ("about", "empty"));
+    assert_eq!(site.get("/about/team", &[]).text(), "team");
+    assert_eq!(site.get("/docs", &["--location"]).text(), "docs");
+    assert_eq!(site.get("/about", &["--head"]).status, 200);
+}

@@ -1,11 +1,12 @@
 //! `workspace.yaml`: what the uploader says about the application. It overrides whatever would be detected.
 
 mod deployment;
+mod mistakes;
 mod schema;
 mod secrets;
 mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde_yaml::Value;
@@ -15,6 +16,9 @@ use super::lock_policy::LockPolicy;
 use super::static_site::{self, StaticSite};
 use super::{ApplicationError, Command, HealthCheck, Plan, Runtime, SourceTree, WORKSPACE_YAML};
 
+pub(super) use mistakes::listed;
+use mistakes::{Entries, Lines};
+pub use mistakes::{Fault, Mistake};
 pub use schema::schema;
 use values::{command, commands, dir, environment, health, lock, nearest, port, runtime, site, text};
 
@@ -86,6 +90,9 @@ pub(super) struct Declared {
     /// A static site: the folder that is served, after the build if there is one.
     #[schemars(rename = "static", with = "Option<schema::Site>")]
     pub(super) site: Option<StaticSite>,
+    /// Where each key stands, counted from 1.
+    #[schemars(skip)]
+    lines: BTreeMap<String, usize>,
 }
 
 /// The keys of `workspace.yaml`, in the order in which they are explained.
@@ -125,39 +132,71 @@ impl Declared {
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, ApplicationError> {
-        let value: Value = serde_yaml::from_str(text).map_err(|error| syntax(error.to_string()))?;
-        let mapping = match value {
-            Value::Null => return Ok(Self::default()),
-            Value::Mapping(mapping) => mapping,
-            _ => return Err(syntax("it must be `key: value` lines".to_owned())),
-        };
-        let mut declared = Self::default();
-        for (key, value) in mapping {
+        let lines = Lines::of(text);
+        let entries = serde_yaml::from_str::<Entries>(text).map_err(|error| match serde_yaml::from_str(text) {
+            Ok(Value::Mapping(_)) | Err(_) => syntax(lines.of_error(&error)),
+            Ok(_) => syntax("it must be `key: value` lines".to_owned()),
+        })?;
+        let (mut declared, mut mistakes, mut seen) = (Self::default(), Vec::new(), BTreeSet::new());
+        for (key, value) in entries.0 {
             let Value::String(key) = key else {
                 return Err(syntax(format!("`{key:?}` is no key")));
             };
-            declared.set(&key, value).map_err(|problem| {
-                let line = line_of(text, &key);
-                let path = WORKSPACE_YAML.to_owned();
-                match problem {
-                    Problem::Unknown => {
-                        let suggestion = nearest(&key, KEYS.into_iter());
-                        ApplicationError::UnknownKey { path, line, key, suggestion }
-                    }
-                    Problem::Value(reason) => ApplicationError::Value { path, line, key, reason },
-                }
-            })?;
+            let earlier = *declared.lines.entry(key.clone()).or_insert_with(|| lines.line(&key, 0));
+            let mut mistake = |line, fault| mistakes.push(Mistake { line, key: key.clone(), fault });
+            if !seen.insert(key.clone()) {
+                let reason = format!("stands on line {earlier} already; leave one of them out");
+                mistake(lines.line(&key, 1), Fault::Value(reason));
+                continue;
+            }
+            if let Err(problem) = declared.set(&key, value) {
+                mistake(earlier, problem.into_fault(&key));
+            }
         }
-        if declared.replicas.is_some_and(|replicas| replicas > 1) && declared.ports.is_some() {
-            let (line, reason) = (line_of(text, "ports"), "can't be shared by several `replicas`".to_owned());
-            return Err(ApplicationError::Value {
-                path: WORKSPACE_YAML.to_owned(),
-                line,
-                key: "ports".to_owned(),
-                reason,
-            });
+        mistakes.extend(declared.contradictions());
+        if mistakes.is_empty() {
+            return Ok(declared);
         }
-        Ok(declared)
+        mistakes.sort_by_key(|mistake| mistake.line);
+        Err(ApplicationError::Mistakes { path: WORKSPACE_YAML.to_owned(), mistakes })
+    }
+
+    /// Keys that are right by themselves and not together.
+    fn contradictions(&self) -> Vec<Mistake> {
+        let mut found = Vec::new();
+        if self.replicas.is_some_and(|replicas| replicas > 1) && self.ports.is_some() {
+            found.push(self.mistake("ports", "can't be shared by several `replicas`"));
+        }
+        match (self.environment.get("PORT"), self.port) {
+            (None, _) => {}
+            (Some(_), Some(port)) => {
+                found.push(self.mistake(
+                    "environment",
+                    format!("sets `PORT`, which `port: {port}` decides: leave `PORT` out of it"),
+                ));
+            }
+            (Some(port), None) => found.push(self.mistake(
+                "environment",
+                format!("sets `PORT`, which whoever leads traffic here has to know: write `port: {port}` instead"),
+            )),
+        }
+        if self.environment.contains_key("HOST") {
+            let reason = "sets `HOST`, which is 0.0.0.0 in every container: leave it out";
+            found.push(self.mistake("environment", reason));
+        }
+        found
+    }
+
+    /// A key whose value can't be used, as far as it is known now.
+    fn mistake(&self, key: &str, reason: impl Into<String>) -> Mistake {
+        let line = self.lines.get(key).copied().unwrap_or(1);
+        Mistake { line, key: key.to_owned(), fault: Fault::Value(reason.into()) }
+    }
+
+    /// The same, as the only thing that is wrong.
+    pub(super) fn error(&self, key: &str, reason: impl Into<String>) -> ApplicationError {
+        let mistakes = vec![self.mistake(key, reason)];
+        ApplicationError::Mistakes { path: WORKSPACE_YAML.to_owned(), mistakes }
     }
 
     fn set(&mut self, key: &str, value: Value) -> Result<(), Problem> {
@@ -270,15 +309,15 @@ enum Problem {
     Value(String),
 }
 
-fn syntax(reason: String) -> ApplicationError {
-    ApplicationError::Syntax { path: WORKSPACE_YAML.to_owned(), reason }
+impl Problem {
+    fn into_fault(self, key: &str) -> Fault {
+        match self {
+            Self::Unknown => Fault::Unknown(nearest(key, KEYS.into_iter())),
+            Self::Value(reason) => Fault::Value(reason),
+        }
+    }
 }
 
-/// The line on which a top-level key stands, counted from 1.
-fn line_of(text: &str, key: &str) -> usize {
-    let stands_here = |line: &str| {
-        let line = line.trim_start_matches(['{', ' ', '"', '\'']);
-        line.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches(['"', '\'', ' ']).starts_with(':'))
-    };
-    text.lines().position(stands_here).map_or(1, |index| index + 1)
+fn syntax(reason: String) -> ApplicationError {
+    ApplicationError::Syntax { path: WORKSPACE_YAML.to_owned(), reason }
 }

@@ -1,5 +1,7 @@
 //! The one folder of the tree that detection looks at.
 
+use std::collections::BTreeSet;
+
 use super::{ApplicationError, SourceTree};
 
 /// A view of a tree below one folder. Paths are relative to that folder.
@@ -57,6 +59,22 @@ impl<'a> Folder<'a> {
     /// Whether anything lies below a folder of this one.
     pub(super) fn has_folder(&self, name: &str) -> bool {
         self.paths().any(|path| path.strip_prefix(name).is_some_and(|rest| rest.starts_with('/')))
+    }
+
+    /// What to say of a folder that isn't there: the reason, and the one that may be meant.
+    pub(super) fn lacks(&self, name: &str) -> String {
+        let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+        let folders: BTreeSet<&str> =
+            self.paths().flat_map(|path| path.match_indices('/').map(move |(slash, _)| &path[..slash])).collect();
+        let close = folders.iter().filter_map(|folder| {
+            let distance = strsim::damerau_levenshtein(&last(folder), &last(name));
+            (distance <= 1 + last(name).len() / 4).then_some((distance, folder.len(), *folder))
+        });
+        let meant = close.min();
+        let meant = meant.map(|(_, _, folder)| format!("; did you mean `{folder}`?")).unwrap_or_default();
+        format!(
+            "names the folder `{name}`, of which nothing will be uploaded: it isn't there, or an ignore rule leaves it out{meant}"
+        )
     }
 
     /// The first of some files that is there.

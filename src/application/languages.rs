@@ -38,7 +38,7 @@ pub(super) fn detect(
         Runtime::Node if folder.contains("package.json") => return node::detect(folder, given, warnings),
         Runtime::Python => return python::detect(folder, given, warnings).map(Some),
         Runtime::Php => return php::detect(folder, given, warnings).map(Some),
-        Runtime::Static => return Ok(Some(static_site::detect(folder, site, warnings))),
+        Runtime::Static => return Ok(Some(static_site::detect(folder, site))),
         _ => {}
     }
     let mut plan = Plan::new(runtime);
@@ -63,6 +63,36 @@ fn found(folder: &Folder<'_>, given: &Given<'_>) -> Result<Option<Runtime>, Appl
         None if is_site => Ok(Some(Runtime::Static)),
         hit => Ok(hit),
     }
+}
+
+/// What to say of a folder in which nothing is known, where that has a way out.
+pub(super) fn elsewhere(folder: &Folder<'_>) -> Option<String> {
+    let apart = ["test", "tests", "docs", "examples", "scripts", "node_modules", "vendor"];
+    let holder = |path: &str| {
+        let (place, file) = path.rsplit_once('/')?;
+        let is_near = place.matches('/').count() < 2 && !place.split('/').any(|part| apart.contains(&part));
+        // A file alone is a helper of some kind.
+        let known = MARKERS.iter().filter(|(_, files)| *files != &python::MAINS[..]);
+        (is_near && known.flat_map(|(_, files)| files.iter()).any(|marker| *marker == file)).then(|| place.to_owned())
+    };
+    let mut places: Vec<String> = folder.paths().filter_map(holder).collect();
+    places.sort_by_key(|place| (place.matches('/').count(), place.clone()));
+    places.dedup();
+    places.truncate(5);
+    if !places.is_empty() {
+        return Some(format!(
+            "nothing in {} says how it would be started. If the app is in a folder below, name that as `dir:` in \
+             `{WORKSPACE_YAML}`: `{}`",
+            folder.dir().map_or_else(|| "the root".to_owned(), |dir| format!("`{dir}`")),
+            places.join("`, `")
+        ));
+    }
+    folder.contains("Dockerfile").then(|| {
+        format!(
+            "a Dockerfile is not used: what runs is one of the images that fetch the source. Name an image of your own, with the \
+             `workspace` binary, as `image:` in `{WORKSPACE_YAML}`, and say how it starts as `start:`"
+        )
+    })
 }
 
 fn no_start_known(runtime: &Runtime, marker: Option<&str>) -> String {

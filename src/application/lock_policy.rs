@@ -2,6 +2,9 @@
 
 use super::{ApplicationError, Plan, WORKSPACE_YAML};
 
+/// Differences that are named; of the others it is said how many they are.
+const MOST_LISTED: usize = 3;
+
 /// `lock:` in `workspace.yaml`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum LockPolicy {
@@ -33,6 +36,17 @@ pub(super) struct Locked<'a> {
     pub(super) drift: Option<&'a str>,
     /// The command that mends it.
     pub(super) mend: &'a str,
+}
+
+/// The first few of the differences between a lock file and its manifest, as one text; `None` where there are none.
+pub(super) fn listed(mut differences: Vec<String>) -> Option<String> {
+    differences.dedup();
+    let more = differences.len().saturating_sub(MOST_LISTED);
+    differences.truncate(MOST_LISTED);
+    if more > 0 {
+        differences.push(format!("{more} more"));
+    }
+    (!differences.is_empty()).then(|| differences.join(", "))
 }
 
 impl LockPolicy {

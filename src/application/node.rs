@@ -31,7 +31,7 @@ pub(super) fn detect(
         }
     };
     // In a monorepo the lock file lies above, and everything is installed from there.
-    let above = manager::root_of(folder);
+    let above = manager::root_of(folder)?;
     let root = above.as_ref().unwrap_or(folder);
     let root_package = if above.is_some() { read(root)?.unwrap_or_default() } else { Package::default() };
     let installed_by = if above.is_some() { &root_package } else { &package };
@@ -50,8 +50,8 @@ pub(super) fn detect(
     plan.because("package_manager", &manager.because);
     start(folder, &package, &manager, &mut plan)?;
     build(&package, &manager, &mut plan);
-    if plan.start.is_none() && !given.has_start() {
-        site::start(folder, &package, &mut plan);
+    if !given.has_start() {
+        site::start(folder, &package, &mut plan, warnings)?;
     }
     if given.declared.install.is_none() {
         install(folder, root, [&package, installed_by], &manager, given, &mut plan, warnings)?;
@@ -77,8 +77,13 @@ fn read(folder: &Folder<'_>) -> Result<serde_json::Result<Package>, ApplicationE
 
 fn no_start(folder: &Folder<'_>, package: &Package, plan: &Plan) -> String {
     let members: Vec<&str> = folder.paths().filter_map(|path| path.strip_suffix("/package.json")).take(5).collect();
-    let advice = if !package.workspaces.is_null() && !members.is_empty() {
+    let is_monorepo = !package.workspaces.is_null() || folder.contains("pnpm-workspace.yaml");
+    // Made by the build, so whether it opens a port can't be seen.
+    let main = package.main().map(clean).filter(|main| !plan.build.is_empty() && !resolves(folder, main));
+    let advice = if is_monorepo && !members.is_empty() {
         format!("It is a monorepo: name the app as `dir:` in `{WORKSPACE_YAML}` (`{}`)", members.join("`, `"))
+    } else if let Some(main) = main {
+        format!("If `main` is what serves, add a `start` script: `node {main}`")
     } else if plan.build.is_empty() {
         format!("Add a `start` script, or `start:` in `{WORKSPACE_YAML}`")
     } else {

@@ -7,8 +7,10 @@ mod dependencies;
 mod entry;
 mod install;
 mod manager;
+mod pipenv;
 mod poetry;
 mod project;
+mod uv;
 
 use super::folder::Folder;
 use super::range::{self, Minor, Tilde};

@@ -18,7 +18,7 @@ pub(super) struct StaticSite {
     pub(super) spa: bool,
 }
 
-pub(super) fn detect(folder: &Folder<'_>, site: Option<&StaticSite>, warnings: &mut Vec<String>) -> Plan {
+pub(super) fn detect(folder: &Folder<'_>, site: Option<&StaticSite>) -> Plan {
     let mut plan = Plan::new(Runtime::Static);
     let marker = folder.first_of(&MARKERS).map(str::to_owned);
     let declared = site.map(|_| format!("`static:` in {WORKSPACE_YAML}"));
@@ -27,11 +27,19 @@ pub(super) fn detect(folder: &Folder<'_>, site: Option<&StaticSite>, warnings: &
     }
     plan.start = Some(start(folder, site));
     plan.because("start", "served by `workspace static`");
-    let named = site.and_then(|site| site.dir.as_deref()).filter(|dir| *dir != ".");
-    if let Some(dir) = named.filter(|dir| !folder.has_folder(dir)) {
-        warnings.push(format!("`static: {dir}` names a folder of which nothing will be uploaded"));
-    }
     plan
+}
+
+/// What is wrong with a folder that is to be served and that nothing brings or builds.
+pub(super) fn missing(folder: &Folder<'_>, site: &StaticSite, plan: &Plan) -> Option<String> {
+    let dir = site.dir.as_deref().filter(|dir| *dir != "." && !folder.has_folder(dir))?;
+    let found = PLACES.iter().find(|(_, file)| folder.contains(file));
+    let advice = match found {
+        _ if !plan.build.is_empty() => return None,
+        Some((dir, file)) => format!("`static: {dir}` would serve {file}"),
+        None => format!("name the folder that has the index.html, or say as `build:` what makes `{dir}`"),
+    };
+    Some(format!("{}. {advice}", folder.lacks(dir)))
 }
 
 /// The command that serves it.

@@ -22,9 +22,8 @@ const BUNDLE_VARIABLES: [&str; 7] = [
 ];
 
 /// Variables by which package managers are told where to keep what they fetched, and the folder of each below that of all.
-const CACHE_VARIABLES: [(&str, &str); 9] = [
+const CACHE_VARIABLES: [(&str, &str); 8] = [
     ("npm_config_cache", "npm"),
-    ("npm_config_store_dir", "pnpm"),
     ("YARN_GLOBAL_FOLDER", "yarn-berry"),
     ("BUN_INSTALL_CACHE_DIR", "bun"),
     ("PIP_CACHE_DIR", "pip"),
@@ -35,11 +34,12 @@ const CACHE_VARIABLES: [(&str, &str); 9] = [
     ("XDG_CACHE_HOME", ""),
 ];
 
-/// Questions that nobody is there to answer.
-const ANSWERS: [(&str, &str); 2] = [("npm_config_confirm_modules_purge", "false"), ("COMPOSER_NO_INTERACTION", "1")];
+/// The same for pnpm. Where it isn't used, npm would warn of a setting that it doesn't know.
+const PNPM_CACHE: (&str, &str) = ("npm_config_store_dir", "pnpm");
 
-/// Those of the above that only pnpm knows.
-const PNPM_VARIABLES: [&str; 2] = ["npm_config_store_dir", "npm_config_confirm_modules_purge"];
+/// Questions that nobody is there to answer: Composer's, and pnpm's.
+const ANSWER: (&str, &str) = ("COMPOSER_NO_INTERACTION", "1");
+const PNPM_ANSWER: (&str, &str) = ("npm_config_confirm_modules_purge", "false");
 
 /// Where Debian, Alpine and Red Hat keep the system's authorities.
 const SYSTEM_BUNDLES: [&str; 3] =
@@ -83,14 +83,13 @@ impl ChildEnvironment {
             start.insert("VIRTUAL_ENV".to_owned(), root.join(venv).display().to_string());
         }
         start.insert("PATH".to_owned(), path(plan, root, start.get("PATH")));
+        let is_pnpm = plan.package_manager.as_deref() == Some("pnpm");
+        let answers = [ANSWER].into_iter().chain(is_pnpm.then_some(PNPM_ANSWER));
         let mut install: BTreeMap<String, String> =
-            ANSWERS.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        for (name, folder) in CACHE_VARIABLES {
-            install.extend(cache.map(|cache| (name.to_owned(), cache.join(folder).display().to_string())));
-        }
-        if plan.package_manager.as_deref() != Some("pnpm") {
-            // npm warns of settings that are pnpm's alone.
-            install.retain(|name, _| !PNPM_VARIABLES.contains(&name.as_str()));
+            answers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        if let Some(cache) = cache {
+            let folders = CACHE_VARIABLES.into_iter().chain(is_pnpm.then_some(PNPM_CACHE));
+            install.extend(folders.map(|(name, folder)| (name.to_owned(), cache.join(folder).display().to_string())));
         }
         install.extend(start.clone());
         install.extend(plan.install_environment.clone());
@@ -193,6 +192,19 @@ mod tests {
         let found = ChildEnvironment::new(&Environment::default(), &plan, Path::new("/app"), Some(&bundle), None);
         assert!(BUNDLE_VARIABLES.iter().all(|name| found.install[*name] == "/whole.pem"), "{found:?}");
         assert_eq!(found.install["NODE_EXTRA_CA_CERTS"], "/extra.pem");
+    }
+
+    #[test]
+    fn what_only_pnpm_knows_is_said_to_pnpm_only() {
+        let of = |manager: &str| {
+            let plan = Plan { package_manager: Some(manager.to_owned()), ..Plan::new(Runtime::Node) };
+            let cache = Some(Path::new("/cache"));
+            ChildEnvironment::new(&Environment::default(), &plan, Path::new("/app"), None, cache).install
+        };
+        let [npm, pnpm] = ["npm", "pnpm"].map(of);
+        assert_eq!((pnpm[PNPM_CACHE.0].as_str(), pnpm[PNPM_ANSWER.0].as_str()), ("/cache/pnpm", "false"));
+        let more: Vec<&String> = pnpm.keys().filter(|name| !npm.contains_key(*name)).collect();
+        assert_eq!(more, [PNPM_ANSWER.0, PNPM_CACHE.0]);
     }
 
     #[test]

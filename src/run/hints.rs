@@ -9,7 +9,7 @@ use crate::names::WorkspaceName;
 use crate::output::Output;
 
 /// Signs in the last lines of a command, and what to do then. `{name}` stands for the workspace.
-const SIGNS: [(&[&str], &str); 8] = [
+const SIGNS: [(&[&str], &str); 9] = [
     (
         &[
             "SELF_SIGNED_CERT",
@@ -69,6 +69,20 @@ const SIGNS: [(&[&str], &str); 8] = [
         ],
         "a package is compiled while it is installed, and the image has no compiler: take a release of it that comes \
          compiled, or name an image that has one as `image:` in workspace.yaml",
+    ),
+    (
+        &[
+            // npm and pnpm, Yarn, Bun, pip, uv, Composer.
+            "spawn git",
+            "Couldn't find the binary git",
+            "\"git\" is not installed",
+            "Cannot find command 'git'",
+            "Git executable not found",
+            "git was not found",
+            "git: not found",
+        ],
+        "a dependency comes from a Git repository, and the image has no git: take a release or an archive of it (a .tar.gz or .zip over \
+         https), or build an image of your own `FROM` the runtime's with git in it, and name that as `image:` in workspace.yaml",
     ),
     (&["Exec format error"], OTHER_MACHINE),
     (
@@ -189,6 +203,13 @@ mod tests {
             ),
             ("sh: 1: make: not found", "compiler"),
             ("./bin/tool: Exec format error", "another kind of machine"),
+            ("npm error syscall spawn git", "no git"),
+            ("pnpm: Command failed with ENOENT: git ls-remote git+ssh://…\nspawn git ENOENT", "no git"),
+            ("error Couldn't find the binary git", "no git"),
+            ("error: \"git\" is not installed (needed for \"a\")", "no git"),
+            ("ERROR: Cannot find command 'git' - do you have 'git' installed and in your PATH?", "no git"),
+            ("  cause: Git executable not found. Ensure that Git is installed and available.", "no git"),
+            ("  git was not found in your PATH, skipping source download", "`FROM` the runtime's"),
             ("npm error ENOSPC: no space left on device, write", "disk is full"),
             ("sh: tsc: command not found", "no such program"),
         ] {

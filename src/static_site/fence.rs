@@ -3,7 +3,8 @@
 //! Nothing outside of the folder, neither by `..` nor through a link; nothing whose name begins with a dot, except below
 //! `.well-known`; nothing but files and folders. What is refused looks like what isn't there.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
+use std::future::{Ready, ready};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::pin::Pin;
@@ -15,6 +16,7 @@ use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
 use tower_http::services::fs::{Backend, File as OpenFile};
 
+use super::marks::{Description, Marks};
 use crate::application::WORKSPACE_YAML;
 
 /// What RFC 8615 reserves for answers about the site itself.
@@ -27,6 +29,7 @@ type Later<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
 pub(super) struct Fence {
     /// Without links in it.
     root: Arc<Path>,
+    marks: Marks,
 }
 
 impl Fence {
@@ -35,7 +38,7 @@ impl Fence {
         if !root.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(Self { root: root.into() })
+        Ok(Self { root: root.into(), marks: Marks::default() })
     }
 
     /// Opens what `path`, relative to the root, leads to. Blocks.
@@ -52,8 +55,13 @@ impl Fence {
         if metadata.is_file() || metadata.is_dir() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
-    async fn opened(self, path: PathBuf) -> io::Result<File> {
-        tokio::task::spawn_blocking(move || self.open_now(&path)).await.map_err(io::Error::other)?
+    async fn opened(self, path: PathBuf) -> io::Result<(File, Description)> {
+        let open = move || {
+            let mut file = self.open_now(&path)?;
+            let description = self.marks.describe(&mut file)?;
+            Ok((file, description))
+        };
+        tokio::task::spawn_blocking(open).await.map_err(io::Error::other)?
     }
 }
 
@@ -88,47 +96,53 @@ fn plain(error: io::Error) -> io::Error {
 
 impl Backend for Fence {
     type File = Found;
-    type Metadata = Metadata;
+    type Metadata = Description;
     type OpenFuture = Later<'static, Found>;
-    type MetadataFuture = Later<'static, Metadata>;
+    type MetadataFuture = Later<'static, Description>;
 
     fn open(&self, path: PathBuf) -> Self::OpenFuture {
         let fence = self.clone();
-        Box::pin(async move { Ok(Found(tokio::fs::File::from_std(fence.opened(path).await?))) })
+        Box::pin(async move {
+            let (file, description) = fence.opened(path).await?;
+            Ok(Found { file: tokio::fs::File::from_std(file), description })
+        })
     }
 
     fn metadata(&self, path: PathBuf) -> Self::MetadataFuture {
         let fence = self.clone();
-        Box::pin(async move { fence.opened(path).await?.metadata() })
+        Box::pin(async move { Ok(fence.opened(path).await?.1) })
     }
 }
 
 /// A file that may be seen.
 #[derive(Debug)]
-pub(super) struct Found(tokio::fs::File);
+pub(super) struct Found {
+    file: tokio::fs::File,
+    description: Description,
+}
 
 impl OpenFile for Found {
-    type Metadata = Metadata;
-    type MetadataFuture<'a> = Later<'a, Metadata>;
+    type Metadata = Description;
+    type MetadataFuture<'a> = Ready<io::Result<Description>>;
 
     fn metadata(&self) -> Self::MetadataFuture<'_> {
-        Box::pin(self.0.metadata())
+        ready(Ok(self.description.clone()))
     }
 }
 
 impl AsyncRead for Found {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, into)
+        Pin::new(&mut self.file).poll_read(context, into)
     }
 }
 
 impl AsyncSeek for Found {
     fn start_seek(mut self: Pin<&mut Self>, position: io::SeekFrom) -> io::Result<()> {
-        Pin::new(&mut self.0).start_seek(position)
+        Pin::new(&mut self.file).start_seek(position)
     }
 
     fn poll_complete(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<u64>> {
-        Pin::new(&mut self.0).poll_complete(context)
+        Pin::new(&mut self.file).poll_complete(context)
     }
 }
 

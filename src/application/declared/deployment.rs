@@ -1,6 +1,7 @@
 //! The keys that say where and how large it runs: `domains`, `replicas`, `volumes`, `ports`, `memory`, `cpus`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_yaml::Value;
 
@@ -91,6 +92,11 @@ pub(super) fn volumes(value: Value) -> Result<BTreeMap<String, String>, Problem>
     for (name, path) in pairs {
         // No `-`: Docker's name for it is `workspace-NAME-VOLUME`, and names of workspaces have that.
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if name.contains('/') {
+            return wrong(format!(
+                "has `{name}`, a folder of the host, which can't be had: a volume has a name, as in `data:/data`"
+            ));
+        }
         if name.is_empty() || !name.bytes().all(plain) || name.starts_with('_') {
             return wrong(format!("has `{name}`, which is no volume's name: a-z, 0-9, `_`, a letter or digit first"));
         }
@@ -114,15 +120,27 @@ fn mount_point(name: &str, text: &str) -> Result<String, Problem> {
     // Compose would read on after a `:`.
     let plain = text.chars().all(|character| !character.is_control() && character != ':');
     if !text.starts_with('/') || parts.contains(&"..") || !plain {
-        return wrong(format!("puts `{name}` at `{text}`, which is no absolute path in the container such as `/data`"));
-    }
-    let path = format!("/{}", parts.join("/"));
-    if TAKEN.contains(&path.as_str()) {
         return wrong(format!(
-            "puts `{name}` at `{path}`, which the container needs itself; take another folder, such as `/data`"
+            "puts `{name}` at `{text}`, which is no absolute path in the container such as `/{name}`"
         ));
     }
-    Ok(path)
+    let path = format!("/{}", parts.join("/"));
+    let Some(taken) =
+        TAKEN.into_iter().find(|taken| Path::new(&path).starts_with(taken) && (*taken != "/" || path == "/"))
+    else {
+        return Ok(path);
+    };
+    if path == taken {
+        return wrong(format!(
+            "puts `{name}` at `{path}`, which the container needs itself; take another folder, such as `/{name}`"
+        ));
+    }
+    let why = if taken == "/app" {
+        "which belongs to each version alone and goes with it"
+    } else {
+        "which the container needs itself"
+    };
+    wrong(format!("puts `{name}` at `{path}`, below `{taken}`, {why}; take a folder outside, such as `/{name}`"))
 }
 
 /// One fixed port of the host, or several, as Docker writes them.

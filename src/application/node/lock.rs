@@ -11,10 +11,12 @@ use super::manager::{Kind, Manager};
 use super::package::{Package, Texts};
 use crate::application::ApplicationError;
 use crate::application::folder::Folder;
+use crate::application::lock_policy;
 
 /// What a lock file says, as far as it matters here.
 pub(super) struct Lock {
     pub(super) file: &'static str,
+    kind: Kind,
     /// What each package of the tree demanded when the file was written, by its folder: empty for the root. A range that
     /// isn't known is empty.
     importers: BTreeMap<String, BTreeMap<String, String>>,
@@ -55,7 +57,7 @@ impl Lock {
         warnings: &mut Vec<String>,
     ) -> Result<Option<Self>, ApplicationError> {
         for file in manager.kind.locks().iter().copied().filter(|file| folder.contains(file)) {
-            let mut lock = Self { file, importers: BTreeMap::new(), packages: BTreeMap::new() };
+            let mut lock = Self { file, kind: manager.kind, importers: BTreeMap::new(), packages: BTreeMap::new() };
             // Written by a program for itself alone.
             let text = if file == "bun.lockb" { None } else { folder.text(file)? };
             let Some(text) = text else { return Ok(Some(lock)) };
@@ -104,8 +106,7 @@ impl Lock {
                 }
                 continue;
             }
-            // Listed twice, npm keeps the optional one.
-            let range = package.optional_dependencies.get(name).unwrap_or(range);
+            let range = self.range(package, name).unwrap_or(range);
             match locked.get(name) {
                 None => differences.push(format!("`{name}` is missing")),
                 Some(other) if !other.is_empty() && other != range => {
@@ -114,16 +115,23 @@ impl Lock {
                 Some(_) => {}
             }
         }
-        differences.dedup();
-        let more = differences.len().saturating_sub(3);
-        differences.truncate(3);
-        if differences.is_empty() {
-            return None;
+        if self.kind == Kind::Berry {
+            // To it, one too many is as wrong.
+            let names = locked.keys().filter(|name| !package.depends_on(name));
+            differences.extend(names.map(|name| format!("`{name}` is no longer asked for")));
         }
-        if more > 0 {
-            differences.push(format!("{more} more"));
+        lock_policy::listed(differences)
+    }
+
+    /// The range of a dependency as the lock file has it. Listed twice, npm keeps the optional one, and Yarn 2 and later the
+    /// one for development.
+    fn range<'a>(&self, package: &'a Package, name: &str) -> Option<&'a str> {
+        if self.kind != Kind::Berry {
+            return package.optional_dependencies.get(name);
         }
-        Some(differences.join(", "))
+        let groups = [&package.dev_dependencies, &package.optional_dependencies, &package.dependencies];
+        let range = groups.into_iter().find_map(|texts| texts.0.get(name))?;
+        Some(others::without_protocol(range))
     }
 
     /// Whether `word` is a program that only a development dependency brings.

@@ -97,22 +97,25 @@ enum Tool {
 }
 
 /// The nearest folder, upwards from `folder`, that has a lock file or names the packages of a monorepo.
-pub(super) fn root_of<'a>(folder: &Folder<'a>) -> Option<Folder<'a>> {
+pub(super) fn root_of<'a>(folder: &Folder<'a>) -> Result<Option<Folder<'a>>, ApplicationError> {
     let is_root = |folder: &Folder<'_>| {
         folder.contains("pnpm-workspace.yaml")
             || LOCKS.iter().any(|(_, files)| files.iter().any(|file| folder.contains(file)))
     };
     if is_root(folder) {
-        return None;
+        return Ok(None);
     }
     let mut above = folder.parent();
     while let Some(candidate) = above {
-        if is_root(&candidate) && candidate.contains("package.json") {
-            return Some(candidate);
+        // A monorepo without a lock file is one, too: elsewhere, its packages would be asked of the registry.
+        let text = candidate.text("package.json")?;
+        let package = text.map(|text| serde_json::from_str::<Package>(&text).unwrap_or_default());
+        if package.is_some_and(|package| is_root(&candidate) || !package.workspaces.is_null()) {
+            return Ok(Some(candidate));
         }
         above = candidate.parent();
     }
-    None
+    Ok(None)
 }
 
 impl Manager {

@@ -25,8 +25,11 @@ impl Dependencies {
         warnings: &mut Vec<String>,
     ) -> Result<Self, ApplicationError> {
         let mut all = Self::default();
+        if let Some(list) = manager.and_then(|manager| manager.requirements) {
+            all.take_files(list, folder, warnings)?;
+            return Ok(all);
+        }
         match manager.map(|manager| manager.kind) {
-            Some(Kind::Pip) if folder.contains("requirements.txt") => all.take_files(folder, warnings)?,
             Some(Kind::Pipenv) => {
                 let packages = project.pipfile.get("packages").and_then(Value::as_table).into_iter().flatten();
                 packages.for_each(|(name, wanted)| all.take_table_entry(name, wanted));
@@ -42,8 +45,14 @@ impl Dependencies {
     }
 
     /// All of them, but Python itself, which Poetry lists among them.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str).filter(|name| *name != "python")
+    }
+
+    /// Those that a lock file doesn't have. `locked` are its normalized names.
+    pub(super) fn missing(&self, locked: &[String]) -> Vec<String> {
+        let names = self.names().filter(|name| !locked.iter().any(|locked| locked == name));
+        names.map(|name| format!("`{name}` is missing")).collect()
     }
 
     /// Whether a package is asked for with one of these extras.
@@ -57,9 +66,14 @@ impl Dependencies {
         }
     }
 
-    /// `requirements.txt`, and what its `-r` lines name.
-    fn take_files(&mut self, folder: &Folder<'_>, warnings: &mut Vec<String>) -> Result<(), ApplicationError> {
-        let mut files = vec!["requirements.txt".to_owned()];
+    /// A list, and what its `-r` lines name.
+    fn take_files(
+        &mut self,
+        list: &str,
+        folder: &Folder<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ApplicationError> {
+        let mut files = vec![list.to_owned()];
         let mut at = 0;
         while let Some(file) = files.get(at).cloned() {
             at += 1;
@@ -108,9 +122,7 @@ fn parse(requirement: &str) -> Option<(String, Vec<String>)> {
     if let Some((_, name)) = text.split_once("#egg=") {
         return parse(name.split('&').next()?);
     }
-    let is_name = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
-    let end = text.find(|character| !is_name(character)).unwrap_or(text.len());
-    let (name, rest) = text.split_at(end);
+    let (name, rest) = split_name(text);
     if !name.starts_with(|character: char| character.is_ascii_alphanumeric()) {
         return None;
     }
@@ -122,6 +134,19 @@ fn parse(requirement: &str) -> Option<(String, Vec<String>)> {
     let extras = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(extras, _)| extras);
     let extras = extras.into_iter().flat_map(|extras| extras.split(',')).map(normalized);
     Some((normalized(name), extras.collect()))
+}
+
+/// The normalized name of a requirement, its extras as they are written, and what comes after them.
+pub(super) fn split(requirement: &str) -> (String, &str, &str) {
+    let (name, rest) = split_name(requirement.trim());
+    let rest = rest.trim_start();
+    let (extras, rest) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')).unwrap_or(("", rest));
+    (normalized(name), extras, rest)
+}
+
+fn split_name(text: &str) -> (&str, &str) {
+    let is_name = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    text.split_at(text.find(|character| !is_name(character)).unwrap_or(text.len()))
 }
 
 /// See <https://packaging.python.org/en/latest/specifications/name-normalization/>.

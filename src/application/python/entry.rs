@@ -43,12 +43,18 @@ pub(super) fn find(
     dependencies: &Dependencies,
 ) -> Result<Option<Entry>, ApplicationError> {
     if folder.contains("manage.py") {
-        return Ok(Some(django(folder, dependencies)?));
+        return Ok(Some(django(folder, "", dependencies)?));
+    }
+    if let Some(entry) = of_data_app(folder, dependencies)? {
+        return Ok(Some(entry));
     }
     let package = project.name().map(|name| name.replace(['-', '.'], "_").to_lowercase());
     let object = objects::find(folder, package.as_deref())?;
     if let Some(entry) = object.as_ref().and_then(|object| serve(object, dependencies)) {
         return Ok(Some(entry));
+    }
+    if let Some(place) = django_below(folder) {
+        return Ok(Some(django(folder, &place, dependencies)?));
     }
     let installed = manager.is_some_and(|manager| manager.installs_project(folder, project));
     let script = installed.then(|| script(project)).flatten();
@@ -84,13 +90,47 @@ fn script(project: &Project) -> Option<Entry> {
     Some(Entry::new(Command::exec([name]), format!("`{name}` among the project's scripts")))
 }
 
-fn django(folder: &Folder<'_>, dependencies: &Dependencies) -> Result<Entry, ApplicationError> {
-    let manage = folder.text("manage.py")?.unwrap_or_default();
+/// Apps of one file that bring their server: Streamlit, and Gradio, which opens its port by itself.
+fn of_data_app(folder: &Folder<'_>, dependencies: &Dependencies) -> Result<Option<Entry>, ApplicationError> {
+    for file in MAINS.into_iter().chain(["streamlit_app.py", "Home.py"]).filter(|file| folder.contains(file)) {
+        let text = folder.text(file)?.unwrap_or_default();
+        let imports = |module: &str| {
+            let words = |line: &str| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+            text.lines()
+                .map(words)
+                .any(|words| words == format!("import {module}") || words == format!("from {module}"))
+        };
+        let line = if dependencies.has("streamlit") && imports("streamlit") {
+            format!(
+                "exec streamlit run {file} --server.address \"$HOST\" --server.port \"$PORT\" --server.headless true"
+            )
+        } else if dependencies.has("gradio") && imports("gradio") && text.contains(".launch(") {
+            format!("GRADIO_SERVER_NAME=\"$HOST\" GRADIO_SERVER_PORT=\"$PORT\" exec python {file}")
+        } else {
+            continue;
+        };
+        let name = if line.contains("streamlit") { "Streamlit" } else { "Gradio" };
+        return Ok(Some(Entry::new(Command::Shell(line), format!("{file}, an app of {name}'s"))));
+    }
+    Ok(None)
+}
+
+/// The one folder below that has a `manage.py`, with a `/` at its end: the requirements often lie above it. A library has
+/// one to show or to test itself.
+fn django_below(folder: &Folder<'_>) -> Option<String> {
+    let apart = |place: &str| ["test", "example", "demo", "sandbox", "doc"].iter().any(|name| place.starts_with(name));
+    let below = folder.paths().filter_map(|path| path.strip_suffix("/manage.py"));
+    let below: Vec<&str> = below.filter(|place| !place.contains('/') && !apart(place)).collect();
+    if let [place] = below[..] { Some(format!("{place}/")) } else { None }
+}
+
+fn django(folder: &Folder<'_>, place: &str, dependencies: &Dependencies) -> Result<Entry, ApplicationError> {
+    let manage = folder.text(&format!("{place}manage.py"))?.unwrap_or_default();
     let settings = settings_module(&manage);
     let package = settings.and_then(|module| module.split('.').next());
     let module = |name: &str| {
         let package = package?;
-        folder.contains(&format!("{package}/{name}.py")).then(|| format!("{package}.{name}"))
+        folder.contains(&format!("{place}{package}/{name}.py")).then(|| format!("{package}.{name}"))
     };
     let server = match (module("wsgi"), module("asgi")) {
         (Some(wsgi), _) if dependencies.has("gunicorn") => Some((format!("{wsgi}:application"), Protocol::Wsgi)),
@@ -99,18 +139,26 @@ fn django(folder: &Folder<'_>, dependencies: &Dependencies) -> Result<Entry, App
     };
     let mut entry = match server {
         Some((module, Protocol::Wsgi)) => {
-            Entry::new(gunicorn(&module), "manage.py, and gunicorn is among the dependencies")
+            let there = (!place.is_empty()).then_some(["--chdir", place.trim_end_matches('/')]);
+            let start = Command::exec(["gunicorn"].into_iter().chain(there.into_iter().flatten()).chain([module.as_str()]));
+            Entry::new(start, format!("{place}manage.py, and gunicorn is among the dependencies"))
         }
         Some((module, Protocol::Asgi)) => {
-            Entry::new(uvicorn(&module, false), "manage.py, and uvicorn is among the dependencies")
+            let there = if place.is_empty() { String::new() } else { format!(" --app-dir {}", place.trim_end_matches('/')) };
+            let start = with_address(&format!("uvicorn {module}{there} --host \"$HOST\" --port \"$PORT\""));
+            Entry::new(start, format!("{place}manage.py, and uvicorn is among the dependencies"))
         }
-        None => Entry::new(with_address("python manage.py runserver --noreload \"$HOST:$PORT\""), "manage.py").warning(
+        None => Entry::new(
+            with_address(&format!("python {place}manage.py runserver --noreload \"$HOST:$PORT\"")),
+            format!("{place}manage.py"),
+        )
+        .warning(
             "Django's own server is started, which is for development: add gunicorn to the dependencies to have the app \
              served by it",
         ),
     };
-    if dependencies.has("whitenoise") && has_static_root(folder, settings)? {
-        entry.build = Some(Command::exec(["python", "manage.py", "collectstatic", "--noinput"]));
+    if dependencies.has("whitenoise") && has_static_root(folder, place, settings)? {
+        entry.build = Some(Command::exec(["python", &format!("{place}manage.py"), "collectstatic", "--noinput"]));
     }
     Ok(entry)
 }
@@ -125,9 +173,9 @@ fn settings_module(manage: &str) -> Option<&str> {
 }
 
 /// Whether the settings say where static files are collected.
-fn has_static_root(folder: &Folder<'_>, settings: Option<&str>) -> Result<bool, ApplicationError> {
+fn has_static_root(folder: &Folder<'_>, place: &str, settings: Option<&str>) -> Result<bool, ApplicationError> {
     let Some(settings) = settings else { return Ok(false) };
-    let path = settings.replace('.', "/");
+    let path = format!("{place}{}", settings.replace('.', "/"));
     // A module, or a package of several.
     let files = folder.paths().filter(|file| {
         let stem = file.strip_suffix(".py").and_then(|stem| stem.strip_prefix(&path));

@@ -1,11 +1,9 @@
 //! What installs a Python app, by its manager.
 
-use toml::{Table, Value};
-
-use super::dependencies::{self, Dependencies};
+use super::dependencies::Dependencies;
 use super::manager::{Kind, Manager, VENV};
 use super::project::Project;
-use super::{WORKSPACE_YAML, poetry};
+use super::{WORKSPACE_YAML, pipenv, poetry, uv};
 use crate::application::folder::Folder;
 use crate::application::lock_policy::{LockPolicy, Locked};
 use crate::application::{ApplicationError, Command, Plan};
@@ -27,7 +25,7 @@ pub(super) fn install(
 ) -> Result<(), ApplicationError> {
     let installs_project = manager.installs_project(folder, project);
     let files: &[&str] = match manager.kind {
-        Kind::Pip => &["pyproject.toml", "requirements.txt"],
+        Kind::Pip => &["pyproject.toml", manager.requirements.unwrap_or("requirements.txt")],
         Kind::Uv => &["pyproject.toml", "uv.lock"],
         Kind::Poetry => &["pyproject.toml", "poetry.lock"],
         Kind::Pipenv => &["Pipfile", "Pipfile.lock"],
@@ -35,13 +33,13 @@ pub(super) fn install(
     let [manifest, file] = files else { return Ok(()) };
     if manager.kind == Kind::Pip {
         plan.because("install", manager.because.as_str());
-        pip(folder, project, plan, warnings);
+        pip(manager.requirements, folder, project, plan, warnings);
     } else {
         let lock = folder.text(file)?;
         let drift = lock.as_deref().and_then(|lock| match manager.kind {
             Kind::Poetry => poetry::drift(lock, project),
-            Kind::Uv => missing(dependencies, &locked_by_uv(lock)?),
-            _ => missing(dependencies, &locked_by_pipenv(lock)?),
+            Kind::Uv => uv::drift(lock, project, dependencies),
+            _ => pipenv::drift(lock, project, dependencies),
         });
         let locked = Locked {
             file,
@@ -54,9 +52,9 @@ pub(super) fn install(
         };
         let frozen = policy.freezes(locked, plan, warnings)?;
         match manager.kind {
-            Kind::Uv => uv(frozen, plan),
-            Kind::Poetry => poetry(frozen, lock.is_some(), installs_project, plan),
-            _ => pipenv(frozen, plan),
+            Kind::Uv => install_by_uv(frozen, plan),
+            Kind::Poetry => install_by_poetry(frozen, lock.is_some(), installs_project, plan),
+            _ => install_by_pipenv(frozen, plan),
         }
     }
     let mut reads_tree = installs_project || manager.venv != folder.path(VENV) || project.has(&["tool", "uv"]);
@@ -83,13 +81,12 @@ fn set(plan: &mut Plan, name: &str, value: &str) {
     plan.install_environment.insert(name.to_owned(), value.to_owned());
 }
 
-fn pip(folder: &Folder<'_>, project: &Project, plan: &mut Plan, warnings: &mut Vec<String>) {
+fn pip(list: Option<&str>, folder: &Folder<'_>, project: &Project, plan: &mut Plan, warnings: &mut Vec<String>) {
     set(plan, "PIP_NO_INPUT", "1");
     set(plan, "PIP_DISABLE_PIP_VERSION_CHECK", "1");
-    let has_list = folder.contains("requirements.txt");
-    let what: &[&str] = if has_list { &["-r", "requirements.txt"] } else { &["."] };
-    plan.install = vec![Command::exec(MAKE_VENV), Command::exec(["pip", "install"].iter().chain(what).copied())];
-    if !has_list && !project.has(&["project"]) && folder.contains("pyproject.toml") {
+    let what = list.map_or_else(|| vec!["."], |list| vec!["-r", list]);
+    plan.install = vec![Command::exec(MAKE_VENV), Command::exec(["pip", "install"].into_iter().chain(what))];
+    if list.is_none() && !project.has(&["project"]) && folder.contains("pyproject.toml") {
         warnings.push(format!(
             "pyproject.toml has no `[project]`, so `pip install .` may find nothing to install; `install:` in \
              `{WORKSPACE_YAML}` says otherwise"
@@ -97,7 +94,7 @@ fn pip(folder: &Folder<'_>, project: &Project, plan: &mut Plan, warnings: &mut V
     }
 }
 
-fn uv(frozen: bool, plan: &mut Plan) {
+fn install_by_uv(frozen: bool, plan: &mut Plan) {
     // The image has one Python, which a pin to another patch must not rule out; `requires-python` still counts.
     set(plan, "UV_PYTHON", "python3");
     set(plan, "UV_PYTHON_DOWNLOADS", "never");
@@ -107,7 +104,7 @@ fn uv(frozen: bool, plan: &mut Plan) {
     plan.install = vec![Command::exec(["uv", "sync"].into_iter().chain(locked).chain(["--no-dev"]))];
 }
 
-fn poetry(frozen: bool, is_locked: bool, installs_project: bool, plan: &mut Plan) {
+fn install_by_poetry(frozen: bool, is_locked: bool, installs_project: bool, plan: &mut Plan) {
     let run = |words: &[&str]| Command::exec(POETRY.iter().chain(words).chain(&["--no-interaction"]).copied());
     plan.install = vec![Command::exec(MAKE_VENV)];
     if !frozen && is_locked {
@@ -120,27 +117,9 @@ fn poetry(frozen: bool, is_locked: bool, installs_project: bool, plan: &mut Plan
     plan.install.push(run(&words));
 }
 
-fn pipenv(frozen: bool, plan: &mut Plan) {
+fn install_by_pipenv(frozen: bool, plan: &mut Plan) {
     set(plan, "PIPENV_NOSPIN", "1");
     set(plan, "PIPENV_VERBOSITY", "-1");
     let words: &[&str] = if frozen { &["sync"] } else { &["install", "--skip-lock"] };
     plan.install = vec![Command::exec(MAKE_VENV), Command::exec(PIPENV.iter().chain(words).copied())];
-}
-
-/// The dependencies that a lock file doesn't have. Ranges are not compared: the managers themselves do.
-fn missing(dependencies: &Dependencies, locked: &[String]) -> Option<String> {
-    let names = dependencies.names().filter(|name| !locked.iter().any(|locked| locked == name));
-    let missing: Vec<String> = names.take(4).map(|name| format!("`{name}` is missing")).collect();
-    (!missing.is_empty()).then(|| missing.join(", "))
-}
-
-fn locked_by_uv(lock: &str) -> Option<Vec<String>> {
-    let table: Table = lock.parse().ok()?;
-    let packages = table.get("package").and_then(Value::as_array)?.iter();
-    Some(packages.filter_map(|package| Some(dependencies::normalized(package.get("name")?.as_str()?))).collect())
-}
-
-fn locked_by_pipenv(lock: &str) -> Option<Vec<String>> {
-    let value: serde_json::Value = serde_json::from_str(lock).ok()?;
-    Some(value.get("default")?.as_object()?.keys().map(|name| dependencies::normalized(name)).collect())
 }

@@ -6,7 +6,7 @@ use toml::Value;
 
 use super::project::Project;
 use crate::application::folder::Folder;
-use crate::application::foreign_json::{hex, push_text};
+use crate::application::foreign_json::{PYTHON, hex, json, push_sorted};
 
 /// What of `tool.poetry` counts. The first four count even where they are absent.
 const KEYS: [&str; 5] = ["dependencies", "source", "extras", "dev-dependencies", "group"];
@@ -52,49 +52,8 @@ fn content_hash(project: &Project, with_groups: bool) -> String {
         relevant
     };
     let mut text = String::new();
-    dump(&Json::Object(relevant), &mut text);
+    push_sorted(&Json::Object(relevant), PYTHON, &mut text);
     hex(Sha256::digest(text.as_bytes()))
-}
-
-fn json(value: &Value) -> Json {
-    match value {
-        Value::String(text) => Json::String(text.clone()),
-        Value::Integer(number) => Json::from(*number),
-        Value::Float(number) => Json::from(*number),
-        Value::Boolean(flag) => Json::Bool(*flag),
-        Value::Datetime(time) => Json::String(time.to_string()),
-        Value::Array(items) => items.iter().map(json).collect(),
-        Value::Table(table) => Json::Object(table.iter().map(|(key, value)| (key.clone(), json(value))).collect()),
-    }
-}
-
-/// As Python's `json.dumps(…, sort_keys=True)` writes it: a space behind commas and colons, nothing but ASCII.
-fn dump(value: &Json, out: &mut String) {
-    let between = |at: usize, out: &mut String| out.push_str(if at == 0 { "" } else { ", " });
-    match value {
-        Json::Object(map) => {
-            out.push('{');
-            let mut keys: Vec<&String> = map.keys().collect();
-            keys.sort();
-            for (at, key) in keys.into_iter().enumerate() {
-                between(at, out);
-                push_text(key, out);
-                out.push_str(": ");
-                dump(&map[key], out);
-            }
-            out.push('}');
-        }
-        Json::Array(items) => {
-            out.push('[');
-            for (at, item) in items.iter().enumerate() {
-                between(at, out);
-                dump(item, out);
-            }
-            out.push(']');
-        }
-        Json::String(text) => push_text(text, out),
-        other => out.push_str(&other.to_string()),
-    }
 }
 
 /// Whether Poetry finds a package to install, by its own rules: what is named, else a folder or file of the project's name.

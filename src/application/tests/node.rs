@@ -104,6 +104,34 @@ fn a_drift_is_seen_in_every_lock_file() {
     }
 }
 
+/// As Yarn 4 and Yarn 3 write it; both refuse `--immutable` for each of the changes.
+#[test]
+fn a_changed_range_is_seen_in_the_lock_of_yarn_2_and_later() {
+    let package = |dependencies: &str| {
+        format!(
+            r#"{{"scripts":{{"start":"node server.js"}},"dependencies":{{{dependencies}}},"devDependencies":{{"b":"^2.0.0"}}}}"#
+        )
+    };
+    let lock = |a: &str, b: &str| {
+        format!(
+            "\n__metadata:\n  version: 8\n\n\"x@workspace:.\":\n  resolution: \"x@workspace:.\"\n  dependencies:\n    a: {a}\n    b: {b}\n"
+        )
+    };
+    let warnings =
+        |package: &str, lock: &str| look(&[("package.json", package), ("yarn.lock", lock), ("server.js", "")]).warnings;
+    // Listed twice, the one for development counts.
+    let fitting = package(r#""a":"1.x || >=2","b":"^1.0.0""#);
+    for lock in [lock("\"npm:1.x || >=2\"", "\"npm:^2.0.0\""), lock("1.x || >=2", "^2.0.0"), lock("1", "^2.0.0")] {
+        assert_eq!(warnings(&fitting, &lock), Vec::<String>::new(), "{lock}");
+    }
+    let lock = lock("\"npm:^1.0.0\"", "\"npm:^2.0.0\"");
+    for (dependencies, words) in [(r#""a":"^1.1.0""#, "`a` is ^1.0.0, not ^1.1.0"), ("", "`a` is no longer asked for")]
+    {
+        let found = warnings(&package(dependencies), &lock);
+        assert!(found[0].contains(words), "{found:?}");
+    }
+}
+
 #[test]
 fn a_monorepo_is_installed_where_its_lock_file_is() {
     let files = [
@@ -148,4 +176,83 @@ fn a_build_that_makes_a_site_is_served() {
         (declared.runtime, declared.start.unwrap().to_string()),
         (Runtime::Node, "workspace static out --spa".to_owned())
     );
+}
+
+fn framework(scripts: &str, packages: &[&str], more: &[(&str, &str)]) -> Detection {
+    let packages: Vec<String> = packages.iter().map(|name| format!("\"{name}\":\"1\"")).collect();
+    let package = format!(r#"{{"scripts":{{{scripts}}},"dependencies":{{{}}}}}"#, packages.join(","));
+    let mut files = vec![("package.json", package.as_str())];
+    files.extend(more);
+    look(&files)
+}
+
+#[test]
+fn a_server_for_development_is_not_what_serves_the_result() {
+    let angular = r#"{"projects":{"shop":{"architect":{"build":{"builder":"@angular/build:application"}}}}}"#;
+    let older =
+        r#"{"projects":{"shop":{"architect":{"build":{"builder":"x:browser","options":{"outputPath":"out"}}}}}}"#;
+    for (script, package, file, dir) in [
+        ("vite", "vite", ("index.html", ""), "dist"),
+        ("vite --host", "vite", ("index.html", ""), "dist"),
+        ("PORT=3001 react-scripts start", "react-scripts", ("public/index.html", ""), "build"),
+        ("astro dev", "astro", ("astro.config.mjs", ""), "dist"),
+        ("ng serve", "@angular/core", ("angular.json", angular), "dist/shop/browser"),
+        ("ng serve", "@angular/core", ("angular.json", older), "out"),
+        ("next start", "next", ("next.config.js", "module.exports = { output: 'export' }"), "out"),
+    ] {
+        let found = framework(&format!(r#""start":"{script}","build":"x""#), &[package], &[file]).plan.unwrap();
+        assert_eq!(found.start.unwrap().to_string(), format!("workspace static {dir}"), "{script}");
+    }
+    let given =
+        framework(r#""start":"vite build --watch","build":"x""#, &["vite"], &[("index.html", "")]).plan.unwrap();
+    assert_eq!(given.start.unwrap().to_string(), "vite build --watch");
+    let unbuilt = framework(r#""start":"vite""#, &["vite"], &[("index.html", "")]);
+    assert!(unbuilt.warnings.iter().any(|text| text.contains("is for development")), "{:?}", unbuilt.warnings);
+    let declared = [("index.html", ""), ("workspace.yaml", "start: npm start\n")];
+    let declared = framework(r#""start":"vite","build":"x""#, &["vite"], &declared);
+    assert_eq!(declared.plan.unwrap().start.unwrap().to_string(), "npm start");
+}
+
+#[test]
+fn what_a_framework_builds_is_started_where_no_script_does() {
+    for (packages, start) in [
+        (&["next"][..], "next start"),
+        (&["nuxt"], "node .output/server/index.mjs"),
+        (&["@sveltejs/kit", "@sveltejs/adapter-node", "vite"], "node build"),
+        (&["@sveltejs/kit", "@sveltejs/adapter-static", "vite"], "workspace static build"),
+        (&["astro", "@astrojs/node"], "node dist/server/entry.mjs"),
+    ] {
+        let found = framework(r#""build":"x""#, packages, &[]).plan.unwrap();
+        assert_eq!(found.start.unwrap().to_string(), start);
+    }
+    let pages = framework(r#""build":"nuxt generate""#, &["nuxt"], &[]).plan.unwrap();
+    assert_eq!(pages.start.unwrap().to_string(), "workspace static .output/public");
+    assert_eq!(framework("", &["next"], &[]).plan, None);
+}
+
+#[test]
+fn what_is_missing_to_start_is_named() {
+    let advice = |files: &[(&str, &str)]| look(files).warnings.pop().unwrap();
+    let built = advice(&[("package.json", r#"{"main":"dist/index.js","scripts":{"build":"tsc"}}"#)]);
+    assert!(built.contains("`node dist/index.js`"), "{built}");
+    let pnpm = [
+        ("package.json", "{}"),
+        ("pnpm-workspace.yaml", "packages: [apps/*]\n"),
+        ("apps/api/package.json", r#"{"scripts":{"start":"node a.js"}}"#),
+    ];
+    let pnpm = advice(&pnpm);
+    assert!(pnpm.contains("`dir:`") && pnpm.contains("`apps/api`"), "{pnpm}");
+}
+
+/// Elsewhere, npm would ask the registry for whatever has the name of a package of the monorepo.
+#[test]
+fn a_monorepo_without_a_lock_file_is_installed_at_its_root() {
+    let found = plan(&[
+        ("workspace.yaml", "dir: packages/api\n"),
+        ("package.json", MONOREPO),
+        ("packages/api/package.json", r#"{"scripts":{"start":"node a.js"},"dependencies":{"lib":"*"}}"#),
+        ("packages/api/a.js", ""),
+        ("packages/lib/package.json", r#"{"name":"lib"}"#),
+    ]);
+    assert_eq!(found.install_dir.as_deref(), Some("."));
 }

@@ -140,3 +140,68 @@ fn a_dependency_that_no_lock_file_has_is_a_drift() {
         assert!(try_look(&[(manifest, text), (lock, locked), ("workspace.yaml", "lock: strict")]).is_err());
     }
 }
+
+#[test]
+fn django_may_lie_in_a_folder_below_its_requirements() {
+    let manage = "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')\n";
+    let tree = |requirements: &'static str, place: &str| {
+        let in_it = |file: &str| format!("{place}/{file}");
+        let files = [
+            ("requirements.txt".to_owned(), requirements),
+            (in_it("manage.py"), manage),
+            (in_it("shop/wsgi.py"), ""),
+            (in_it("shop/asgi.py"), ""),
+            (in_it("shop/settings.py"), "STATIC_ROOT = 'static'\n"),
+        ];
+        look(&files.iter().map(|(path, text)| (path.as_str(), *text)).collect::<Vec<_>>()).plan
+    };
+    let start = |requirements| tree(requirements, "web").unwrap().start.unwrap().to_string();
+    assert_eq!(start("django\ngunicorn\n"), "gunicorn --chdir web shop.wsgi:application");
+    let uvicorn = "exec uvicorn shop.asgi:application --app-dir web --host \"$HOST\" --port \"$PORT\"";
+    assert_eq!(start("django\nuvicorn\n"), uvicorn);
+    assert_eq!(start("django\n"), "exec python web/manage.py runserver --noreload \"$HOST:$PORT\"");
+    let collected = tree("django\ngunicorn\nwhitenoise\n", "web").unwrap();
+    assert_eq!(collected.build[0].to_string(), "python web/manage.py collectstatic --noinput");
+    assert_eq!(tree("django\ngunicorn\n", "example"), None, "what a library shows itself by");
+}
+
+#[test]
+fn a_factory_is_found_in_a_package_of_any_name() {
+    let factory = "from flask import Flask\ndef create_app(config=None):\n    app = Flask(__name__)\n    return app\n";
+    let files = [
+        ("requirements.txt", "flask\ngunicorn\n"),
+        ("tests/__init__.py", factory),
+        ("shop/__init__.py", factory),
+        ("wsgi.py", "from shop import create_app\napp = create_app()\n"),
+    ];
+    assert_eq!(starts(&files), "gunicorn 'shop:create_app()'");
+}
+
+#[test]
+fn apps_that_bring_their_server_are_told_where_to_listen() {
+    let streamlit = [("requirements.txt", "streamlit\n"), ("app.py", "import streamlit as st\nst.title('x')\n")];
+    assert_eq!(
+        starts(&streamlit),
+        "exec streamlit run app.py --server.address \"$HOST\" --server.port \"$PORT\" --server.headless true"
+    );
+    let gradio = [("requirements.txt", "gradio\n"), ("app.py", "import gradio as gr\ngr.Blocks().launch()\n")];
+    assert_eq!(starts(&gradio), "GRADIO_SERVER_NAME=\"$HOST\" GRADIO_SERVER_PORT=\"$PORT\" exec python app.py");
+}
+
+#[test]
+fn requirements_that_are_split_by_purpose_are_installed() {
+    let files = [
+        ("requirements/prod.txt", "-r base.txt\ngunicorn\n"),
+        ("requirements/base.txt", "flask\n"),
+        ("setup.cfg", "[flake8]\n"),
+        ("app.py", FLASK),
+    ];
+    let found = plan(&files);
+    assert_eq!(found.install[1].to_string(), "pip install -r requirements/prod.txt");
+    assert_eq!(
+        (found.start.unwrap().to_string().as_str(), &found.inputs[..]),
+        ("gunicorn app:app", &["./".to_owned()][..])
+    );
+    let root = [files[0], files[1], ("requirements.txt", "waitress\nflask\n"), files[3]];
+    assert_eq!(plan(&root).install[1].to_string(), "pip install -r requirements.txt");
+}

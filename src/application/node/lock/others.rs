@@ -53,11 +53,19 @@ pub(super) fn berry(text: &str) -> Result<Importers, String> {
         let resolution = entry.get("resolution").and_then(Value::as_str).unwrap_or_default();
         let Some((_, folder)) = resolution.rsplit_once("@workspace:") else { continue };
         let folder = if folder == "." { "" } else { folder };
-        // It resolves `^1.0.0` to `npm:^1.0.0`, and knows further rewritings: names are enough.
-        let names = pairs(entry.get("dependencies")).map(|(name, _)| (name, String::new()));
-        importers.insert(folder.to_owned(), names.collect());
+        // Bare ranges that look like numbers, which Yarn 3 writes, have lost their form here; a catalog's stands elsewhere.
+        let demands = pairs(entry.get("dependencies")).map(|(name, range)| {
+            let range = range.as_str().filter(|range| !range.starts_with("catalog:"));
+            (name, range.map(without_protocol).unwrap_or_default().to_owned())
+        });
+        importers.insert(folder.to_owned(), demands.collect());
     }
     Ok(importers)
+}
+
+/// Yarn 4 writes `npm:^1.0.0` where package.json has `^1.0.0`, and Yarn 2 and 3 don't.
+pub(super) fn without_protocol(range: &str) -> &str {
+    range.strip_prefix("npm:").unwrap_or(range)
 }
 
 /// `bun.lock`: JSON in which commas may stand before closing brackets.
@@ -118,7 +126,7 @@ mod tests {
              \"app@workspace:.\"\n  dependencies:\n    a: \"npm:^1.0.0\"\n",
         )
         .unwrap();
-        assert!(found[""].contains_key("a"));
+        assert_eq!(found[""]["a"], "^1.0.0");
         let found = bun(
             "{\n  \"workspaces\": {\n    \"\": {\n      \"dependencies\": { \"a\": \"^1, ]\", },\n    },\n  },\n}\n",
         )

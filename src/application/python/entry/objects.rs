@@ -42,7 +42,7 @@ const CLASSES: [(&str, &str, Framework); 8] = [
 /// Names that an app has most often, the likeliest first.
 const NAMES: [&str; 4] = ["app", "application", "api", "server"];
 /// Functions that make one.
-const FACTORIES: [&str; 3] = ["create_app", "make_app", "get_app"];
+const FACTORIES: [&str; 5] = ["create_app", "make_app", "get_app", "get_application", "create_application"];
 
 impl Framework {
     pub(super) fn protocol(self) -> Protocol {
@@ -86,6 +86,10 @@ pub(super) fn find(folder: &Folder<'_>, package: Option<&str>) -> Result<Option<
     let stems = ["main", "app", "asgi", "wsgi", "server", "api", "application", "__init__"];
     let mut places = vec![String::new(), "app/".to_owned(), "src/".to_owned(), "api/".to_owned()];
     places.extend(package.iter().flat_map(|package| [format!("{package}/"), format!("src/{package}/")]));
+    // Any other package, but what tests it.
+    let packages = folder.paths().filter_map(|path| path.strip_suffix("__init__.py"));
+    let packages = packages.filter(|place| place.matches('/').count() == 1 && !place.starts_with("test"));
+    places.extend(packages.map(str::to_owned));
     for place in places {
         for stem in stems {
             let file = format!("{place}{stem}.py");
@@ -112,8 +116,23 @@ fn object_in(text: &str) -> Option<(String, bool, Framework)> {
     let mut known: BTreeMap<String, Framework> = BTreeMap::new();
     let mut found: Vec<(String, bool, Framework)> = Vec::new();
     let mut factory: Option<String> = None;
+    // An import that goes on until its parenthesis closes.
+    let mut import: Option<String> = None;
     for line in code_lines(text) {
         let statement = line.trim();
+        if let Some(mut open) = import.take() {
+            open.push_str(statement);
+            if statement.contains(')') {
+                learn_import(&open, &mut known);
+            } else {
+                import = Some(open);
+            }
+            continue;
+        }
+        if statement.starts_with("from ") && statement.contains('(') && !statement.contains(')') {
+            import = Some(statement.to_owned());
+            continue;
+        }
         learn_import(statement, &mut known);
         if line.starts_with([' ', '\t']) {
             // Within a function that makes one.
@@ -131,6 +150,9 @@ fn object_in(text: &str) -> Option<(String, bool, Framework)> {
         let is_name = !name.is_empty() && name.chars().all(|character| character.is_alphanumeric() || character == '_');
         if let Some(framework) = constructed(value, &known).filter(|_| is_name) {
             found.push((name.to_owned(), false, framework));
+        } else if is_name && value.trim().ends_with(".server") && text.contains("Dash(") {
+            // Dash keeps the app of Flask that it is made of there.
+            found.push((name.to_owned(), false, Framework::Flask));
         } else if let Some(made) = value.trim().split('(').next().filter(|name| FACTORIES.contains(name) && is_name) {
             // `app = create_app()`
             let framework = found.iter().find(|(name, is_factory, _)| *is_factory && name == made).map(|found| found.2);
@@ -209,6 +231,18 @@ mod tests {
             (
                 "from flask import Flask\ndef create_app():\n    app = Flask(__name__)\n    return app\napp = create_app()",
                 is("app", false, Framework::Flask),
+            ),
+            (
+                "from fastapi import (\n    Depends,\n    FastAPI,\n)\napp = FastAPI(\n)\n",
+                is("app", false, Framework::FastApi),
+            ),
+            (
+                "from dash import Dash, html\napp = Dash(__name__)\nserver = app.server\n",
+                is("server", false, Framework::Flask),
+            ),
+            (
+                "from fastapi import FastAPI\ndef get_application() -> FastAPI:\n    return FastAPI()\napp = get_application()\n",
+                is("app", false, Framework::FastApi),
             ),
             ("import falcon.asgi\napi = falcon.asgi.App()\n", is("api", false, Framework::FalconAsgi)),
         ] {
