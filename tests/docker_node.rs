@@ -31,7 +31,7 @@ fn site(name: &str, files: &[(&str, &str)]) -> Site {
 
 #[test]
 fn docker_a_followed_workspace_serves_what_is_saved() {
-    let mut site = site("follow", &[]);
+    let site = site("follow", &[]);
     site.upload();
     site.write_compose(&["--follow"]);
     succeed(&mut site.compose(&["up", "--wait", "--wait-timeout", "300"]));
