@@ -145,7 +145,7 @@ fn a_submodule_with_an_ignored_folder_was_refused() {
     trees::write(&folder, &tree([("sub/target/out", file("x")), ("sub/void", Node::Empty)]));
     let ran = environment.run(["upload", "git", folder.to_str().unwrap(), "--dry-run"]).ok();
     assert_eq!(ran.stdout, ".gitmodules\nsub/.gitignore\nsub/lib.c\nsub/void\n");
-    assert!(ran.stderr.contains("- sub/target/ (ignored by git)"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("- sub/target/ (sub/.gitignore:1: target/)"), "{}", ran.stderr);
 }
 
 #[test]

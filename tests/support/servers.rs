@@ -60,7 +60,8 @@ pub fn free_port() -> u16 {
 /// A free port whose twin, 10,000 above, is free too: SeaweedFS puts gRPC there. Both lie below the ports that the
 /// kernel gives to connections.
 fn port_with_a_twin(host: IpAddr) -> u16 {
-    let free = |port: &u16| TcpListener::bind((host, *port)).is_ok() && TcpListener::bind((host, port + 10_000)).is_ok();
+    let free =
+        |port: &u16| TcpListener::bind((host, *port)).is_ok() && TcpListener::bind((host, port + 10_000)).is_ok();
     let mut random = std::iter::repeat_with(|| RandomState::new().hash_one(0));
     random.by_ref().take(1_000).map(|random| 12_000 + (random % 10_000) as u16).find(free).expect("a free port")
 }
