@@ -143,7 +143,7 @@ pub fn detect(tree: &dyn SourceTree) -> Result<Detection, ApplicationError> {
         warnings.push(no_image(&plan));
     }
     let start = plan.start.as_ref().filter(|_| plan.build.is_empty());
-    if let Some(missing) = start.and_then(|start| missing_target(&folder, start)) {
+    if let Some(missing) = start.and_then(|start| missing_target(&folder, start, plan.image.is_some())) {
         warnings.push(match left_out_by(&folder, &missing) {
             Some(rule) => format!(
                 "the start command runs `{missing}`, which is left out ({rule}): a `!` pattern in .workspaceignore takes it"
@@ -162,12 +162,15 @@ const INTERPRETERS: &[&str] = &["python", "python3", "php", "ruby", "sh", "bash"
 /// What an installation makes.
 const INSTALLED: &[&str] = &["node_modules/", "vendor/", ".venv/", "venv/"];
 
-/// The file that the start command runs, when it is not there.
-fn missing_target(folder: &Folder<'_>, start: &Command) -> Option<String> {
+/// The file that the start command runs, when it is not there. In an image of one's own anything else may be.
+fn missing_target(folder: &Folder<'_>, start: &Command, own_image: bool) -> Option<String> {
     if let Some(script) = node::script_of(start) {
         return (!node::resolves(folder, &script)).then_some(script);
     }
     let Command::Exec(words) = start else { return None };
+    if own_image {
+        return None;
+    }
     let (program, arguments) = words.split_first()?;
     let target = match program.strip_prefix("./") {
         Some(own) => own,

@@ -93,6 +93,9 @@ pub fn is_missing() -> bool {
 /// What git says, or nothing where it can't be asked: it is not installed, or the folder is not in a work tree, or is
 /// itself ignored by the work tree around it (then the person means the folder for what it is).
 pub fn list(directory: &Path) -> Result<Option<Listing>, SourceError> {
+    if git_files::is_torn_off(directory) {
+        return Ok(None);
+    }
     let Some(top) = work_tree_above(directory) else { return Ok(None) };
     if top != directory && is_ignored(&top, directory)? {
         return Ok(None);

@@ -83,9 +83,13 @@ impl IgnoreSettings {
 
 /// Whether a folder is the top of a work tree, as far as a look at it tells.
 pub fn is_top(folder: &Path) -> bool {
-    let git = folder.join(".git");
-    // A `.git` folder without a `HEAD` is somebody's leftover: git looks on above it.
-    git.is_file() || git.join("HEAD").symlink_metadata().is_ok()
+    // Without a `HEAD` it is somebody's leftover, or a work tree that was copied without its repository.
+    repository_folder(folder).is_some_and(|git| git.join("HEAD").symlink_metadata().is_ok())
+}
+
+/// Whether a folder's `.git` names a repository that is not there.
+pub fn is_torn_off(folder: &Path) -> bool {
+    folder.join(".git").is_file() && !is_top(folder)
 }
 
 /// The folder of the repository: `.git`, or what the file `.git` of a linked work tree or a submodule names.
@@ -94,7 +98,8 @@ fn repository_folder(top: &Path) -> Option<PathBuf> {
     if git.is_dir() {
         return Some(git);
     }
-    let text = fs::read_to_string(git).ok()?;
+    // Most folders have none, and are asked often.
+    let text = git.is_file().then(|| fs::read_to_string(git).ok()).flatten()?;
     Some(top.join(text.strip_prefix("gitdir:")?.trim()))
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::defaults::{self, Clue, LOCK_FILES, Suspicion};
 use super::explain::name_git_rules;
-use super::git_files::is_top;
+use super::git_files::{is_top, is_torn_off};
 use super::guard::{self, some_of};
 use super::rules::{Defaults, GIT_IGNORE, IgnoreStack, Verdict, WORKSPACE_IGNORE};
 use super::{
@@ -165,6 +165,14 @@ impl<'a> Walk<'a> {
     /// Where git has not listed the root: the rules of the work tree around it, should git only be missing.
     fn ignore_files_above(&mut self) -> Result<IgnoreStack, SourceError> {
         let none = IgnoreStack::new(GIT_IGNORE);
+        if is_torn_off(self.root) {
+            self.warnings.push(
+                "`.git` names a repository that is not there: ignore files alone decide, and what git tracked against \
+                 them is left out"
+                    .to_owned(),
+            );
+            return Ok(none);
+        }
         let Some(top) = git::work_tree_above(self.root) else { return Ok(none) };
         if !git::is_missing() {
             return Ok(none);
