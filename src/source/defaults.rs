@@ -59,8 +59,10 @@ pub enum Suspicion {
     LookInside,
 }
 
-/// Whether a file's name is one of a secret.
+/// Whether a file's name is one of a secret, in whatever case: some file systems don't tell `.ENV` from `.env`.
 pub fn suspicion(name: &str) -> Suspicion {
+    let name = name.to_ascii_lowercase();
+    let name = name.as_str();
     if name == ".env" || name == ".envrc" {
         return Suspicion::Certain;
     }
@@ -113,16 +115,18 @@ pub enum Clue {
 
 /// Whether a path, relative to the tree, looks like that of credentials.
 pub fn clue(path: &str) -> Clue {
+    let path = path.to_ascii_lowercase();
+    let path = path.as_str();
     let name = path.rsplit('/').next().unwrap_or_default();
     let ends = |end: &&str| path.strip_suffix(*end).is_some_and(|before| before.is_empty() || before.ends_with('/'));
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-    if CREDENTIALS.iter().any(|end| ends(end)) || CREDENTIAL_EXTENSIONS.contains(&extension) {
+    if CREDENTIALS.iter().any(ends) || CREDENTIAL_EXTENSIONS.contains(&extension) {
         return Clue::Name;
     }
     let key_of_account = extension == "json"
         && ["service-account", "service_account", "serviceaccount", "credentials", "adminsdk"]
             .iter()
-            .any(|word| name.to_ascii_lowercase().contains(word));
+            .any(|word| name.contains(word));
     if key_of_account || [".npmrc", ".yarnrc.yml"].contains(&name) { Clue::Content } else { Clue::None }
 }
 
@@ -162,7 +166,9 @@ mod tests {
 
     #[test]
     fn secrets_by_name() {
-        for secret in [".env", ".env.local", ".env.production", ".envrc", "id_rsa", "id_ed25519", "x.p12"] {
+        for secret in
+            [".env", ".ENV", "server.P12", ".env.local", ".env.production", ".envrc", "id_rsa", "id_ed25519", "x.p12"]
+        {
             assert_eq!(suspicion(secret), Suspicion::Certain, "{secret}");
         }
         for plain in [".env.example", ".env.local.sample", "id_rsa.pub", "environment.js", "env", "x.crt"] {

@@ -57,7 +57,8 @@ pub fn explain(root: &Path, asked: &Path, here: &Path, options: &SourceOptions) 
         let slash = if root.join(path).symlink_metadata().is_ok_and(|found| found.is_dir()) { "/" } else { "" };
         format!("{path}{slash}")
     };
-    if path.split('/').any(|part| part == ".git") || path.split('/').next() == Some(STATE_DIRECTORY) {
+    let top = path.split('/').next().unwrap_or_default();
+    if path.split('/').any(|part| part == ".git") || top.eq_ignore_ascii_case(STATE_DIRECTORY) {
         return Ok(Explanation { path: shown(&path), fate: Fate::Never });
     }
     if let Some(link) = link_above(&root, &path) {

@@ -95,11 +95,12 @@ pub fn is_torn_off(folder: &Path) -> bool {
 /// The folder of the repository: `.git`, or what the file `.git` of a linked work tree or a submodule names.
 fn repository_folder(top: &Path) -> Option<PathBuf> {
     let git = top.join(".git");
-    if git.is_dir() {
+    // Most folders have none, and are asked often.
+    let found = fs::metadata(&git).ok()?;
+    if found.is_dir() {
         return Some(git);
     }
-    // Most folders have none, and are asked often.
-    let text = git.is_file().then(|| fs::read_to_string(git).ok()).flatten()?;
+    let text = found.is_file().then(|| fs::read_to_string(git).ok()).flatten()?;
     Some(top.join(text.strip_prefix("gitdir:")?.trim()))
 }
 

@@ -119,6 +119,23 @@ fn most_in<'p>(paths: &[&'p str], folder: &str) -> Option<&'p str> {
     (count * 2 > paths.len()).then_some(deeper)
 }
 
+/// Whether a link at `path` with this target points outside of the tree it lies in, judged by its text.
+pub(super) fn leaves_the_tree(path: &str, target: &str) -> bool {
+    if target.starts_with('/') {
+        return true;
+    }
+    let mut depth = path.matches('/').count();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if depth == 0 => return true,
+            ".." => depth -= 1,
+            _ => depth += 1,
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,5 +176,16 @@ mod tests {
         assert!(found.as_ref().is_some_and(|found| found.contains("3 of them in `m/x/`")), "{found:?}");
         assert!(found.is_some_and(|found| found.starts_with("5 files are new")));
         assert_eq!(many_new(&tree, |path| path != "a" && path != "m/y", limits), None);
+    }
+
+    #[test]
+    fn links_that_leave() {
+        assert!(leaves_the_tree("a", "/etc/passwd"));
+        assert!(leaves_the_tree("a", ".."));
+        assert!(leaves_the_tree("d/a", "../../x"));
+        assert!(leaves_the_tree("d/a", "x/../../../y"));
+        assert!(!leaves_the_tree("d/a", "../x"));
+        assert!(!leaves_the_tree("a", "b/../c"));
+        assert!(!leaves_the_tree("d/e/a", "../../x"));
     }
 }

@@ -2,14 +2,16 @@
 //!
 //! A folder that is left out is never opened (`node_modules/` costs one look), except to find out whether it is empty.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod fate;
+mod listed;
+
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, FileType};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::defaults::{self, Clue, LOCK_FILES, Suspicion};
 use super::explain::name_git_rules;
 use super::git_files::{is_top, is_torn_off};
 use super::guard::{self, some_of};
@@ -17,10 +19,9 @@ use super::rules::{Defaults, GIT_IGNORE, IgnoreStack, Verdict, WORKSPACE_IGNORE}
 use super::{
     Admission, Excluded, Line, Rule, Selection, SourceEntry, SourceError, SourceKind, SourceOptions, Stat, git,
 };
-use crate::format::tree::STATE_DIRECTORY;
 
-/// How much of a file tells whether it is a private key or holds credentials, in bytes.
-const HEAD: u64 = 4_096;
+use fate::Fate;
+use listed::Listed;
 
 /// Finds what is source in `root`.
 pub fn select(root: &Path, options: &SourceOptions) -> Result<Selection, SourceError> {
@@ -91,46 +92,6 @@ struct Walk<'a> {
     locks: HashSet<String>,
     /// What goes and looks like credentials.
     credentials: Vec<String>,
-}
-
-/// git's listings, and the folders that follow from them.
-#[derive(Default)]
-struct Listed {
-    files: HashMap<Vec<u8>, bool>,
-    folders: HashSet<Vec<u8>>,
-    folders_with_tracked: HashSet<Vec<u8>>,
-    submodules: Vec<Vec<u8>>,
-    skipped: Vec<Vec<u8>>,
-}
-
-impl Listed {
-    fn add(&mut self, listing: git::Listing, prefix: &str) {
-        let below = |path: Vec<u8>| [prefix.as_bytes(), &path].concat();
-        self.submodules.extend(listing.submodules.into_iter().map(below));
-        self.skipped.extend(listing.skipped.into_iter().map(below));
-        for (path, tracked) in listing.files {
-            let path = below(path);
-            let mut end = path.len();
-            while let Some(slash) = path[..end].iter().rposition(|byte| *byte == b'/') {
-                end = slash;
-                let known = !self.folders.insert(path[..end].to_vec());
-                let done = if tracked { !self.folders_with_tracked.insert(path[..end].to_vec()) } else { known };
-                if done {
-                    break;
-                }
-            }
-            self.files.insert(path, tracked);
-        }
-    }
-}
-
-/// What becomes of one thing in a folder.
-enum Fate {
-    Goes(Admission),
-    Stays(Rule),
-    Descend(Inherited),
-    AskGit,
-    Unseen,
 }
 
 impl<'a> Walk<'a> {
@@ -271,124 +232,6 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn fate(
-        &mut self,
-        path: &Path,
-        bytes: &[u8],
-        kind: FileType,
-        inherited: &Inherited,
-        composer: bool,
-    ) -> Result<Fate, SourceError> {
-        let name = path.file_name().unwrap_or_default();
-        if name == ".git" || bytes.eq_ignore_ascii_case(STATE_DIRECTORY.as_bytes()) {
-            return Ok(Fate::Unseen);
-        }
-        // A `!` for a folder is no `!` for the secrets in it: the pattern must name the file.
-        let (mut taken_back, mut named) = (inherited.taken_back.clone(), false);
-        match self.own.verdict(path, kind.is_dir()) {
-            Verdict::Leave(rule) => return Ok(Fate::Stays(rule)),
-            Verdict::Take { line, by_name } => (taken_back, named) = (Some(line), by_name),
-            Verdict::Silent => {}
-        }
-        if kind.is_dir() {
-            return Ok(self.fate_of_folder(path, bytes, taken_back, inherited, composer));
-        }
-        let tracked = inherited.listed.then(|| self.git.files.get(bytes).copied()).flatten();
-        let secret = if named || !kind.is_file() { Ok(false) } else { is_secret(path) };
-        let shown = String::from_utf8_lossy(bytes);
-        if matches!(secret, Ok(true)) {
-            if tracked == Some(true) {
-                self.warnings.push(format!(
-                    "`{shown}` is tracked by git and looks like a secret: it is left out (`!/{shown}` in {WORKSPACE_IGNORE} takes it)"
-                ));
-            }
-            return Ok(Fate::Stays(Rule::Secret));
-        }
-        if !kind.is_file() && !kind.is_symlink() {
-            return Ok(Fate::Stays(Rule::Special));
-        }
-        let fate = self.fate_by_rules(path, &shown, tracked, taken_back, inherited);
-        // One that can't be read is in nobody's way when it doesn't go.
-        if matches!(fate, Fate::Goes(_)) {
-            secret?;
-            if !named && kind.is_file() && holds_credentials(path, &shown)? {
-                self.credentials.push(shown.into_owned());
-            }
-        }
-        Ok(fate)
-    }
-
-    /// What the rules say of a file or link that is no secret.
-    fn fate_by_rules(
-        &mut self,
-        path: &Path,
-        shown: &str,
-        tracked: Option<bool>,
-        taken_back: Option<Line>,
-        inherited: &Inherited,
-    ) -> Fate {
-        if let Some(line) = taken_back {
-            return Fate::Goes(Admission::TakenBack(line));
-        }
-        if tracked == Some(true) {
-            return Fate::Goes(Admission::Tracked);
-        }
-        if let Some(rule) = &inherited.tracked_only {
-            return Fate::Stays(rule.clone());
-        }
-        let ignored = match self.ignore_files.last() {
-            Some(files) if !inherited.listed => files.verdict(path, false),
-            _ if tracked.is_none() => Verdict::Leave(Rule::Git),
-            _ => Verdict::Silent,
-        };
-        let admission = match ignored {
-            Verdict::Leave(rule) => {
-                let lock =
-                    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| LOCK_FILES.contains(&name));
-                if lock && self.options.include_lock {
-                    return Fate::Goes(Admission::Lock(rule));
-                }
-                if lock {
-                    self.locks.insert(shown.to_owned());
-                }
-                return Fate::Stays(rule);
-            }
-            Verdict::Take { line, .. } => Admission::TakenBack(line),
-            Verdict::Silent => Admission::Unruled,
-        };
-        self.defaults.find(path, false, false).map_or(Fate::Goes(admission), Fate::Stays)
-    }
-
-    fn fate_of_folder(
-        &mut self,
-        path: &Path,
-        bytes: &[u8],
-        taken_back: Option<Line>,
-        inherited: &Inherited,
-        composer: bool,
-    ) -> Fate {
-        let into =
-            |taken_back, tracked_only| Fate::Descend(Inherited { taken_back, tracked_only, listed: inherited.listed });
-        if taken_back.is_some() {
-            return into(taken_back, None);
-        }
-        let default = self.defaults.find(path, true, composer);
-        let rule = inherited.tracked_only.clone().or(default);
-        if let Some(files) = self.ignore_files.last().filter(|_| !inherited.listed) {
-            return match (rule, files.verdict(path, true)) {
-                (Some(rule), _) | (None, Verdict::Leave(rule)) => Fate::Stays(rule),
-                _ => into(None, None),
-            };
-        }
-        let tracked = self.git.folders_with_tracked.contains(bytes) || self.git.files.get(bytes) == Some(&true);
-        match rule {
-            Some(rule) if tracked => into(None, Some(rule)),
-            Some(rule) => Fate::Stays(rule),
-            None if self.git.folders.contains(bytes) || self.git.files.contains_key(bytes) => into(None, None),
-            None => Fate::AskGit,
-        }
-    }
-
     /// Folders in which git lists nothing: ignored, or empty, or full of what is ignored.
     fn folders_unknown_to_git(&mut self) -> Result<(), SourceError> {
         while !self.unknown_to_git.is_empty() {
@@ -451,7 +294,7 @@ impl<'a> Walk<'a> {
             }
         };
         if let SourceKind::Link(target) = &kind
-            && leaves_the_tree(&name, target)
+            && guard::leaves_the_tree(&name, target)
         {
             self.warnings.push(format!(
                 "the link `{name}` points out of the tree (`{target}`): a download refuses it unless told `--allow-external-links`, a container does not start with it"
@@ -483,7 +326,7 @@ impl<'a> Walk<'a> {
         for Excluded { path, rule } in self.excluded.iter().filter(|excluded| locks.contains(&excluded.path)) {
             self.warnings.push(format!("the lock file `{path}` is left out ({rule}); `--include-lock` takes it"));
         }
-        self.warn_of_gaps();
+        self.warnings.extend(self.git.gaps(self.root));
         if !self.credentials.is_empty() {
             let (some, first) = (some_of(&self.credentials), &self.credentials[0]);
             self.warnings.push(format!(
@@ -499,45 +342,6 @@ impl<'a> Walk<'a> {
             excluded: self.excluded,
             warnings: self.warnings,
         })
-    }
-
-    /// What git tracks and has not checked out, so that the version goes without it.
-    fn warn_of_gaps(&mut self) {
-        let shown = |paths: &[Vec<u8>], missing: &dyn Fn(&Path) -> bool| {
-            let missing = paths.iter().filter(|path| missing(&self.root.join(std::ffi::OsStr::from_bytes(path))));
-            let mut paths: Vec<String> = missing.map(|path| String::from_utf8_lossy(path).into_owned()).collect();
-            paths.sort_unstable();
-            paths
-        };
-        let skipped = shown(&self.git.skipped, &|path| path.symlink_metadata().is_err());
-        let empty = shown(&self.git.submodules, &|path| !is_top(path));
-        if !skipped.is_empty() {
-            self.warnings.push(format!(
-                "this is a sparse checkout: the version goes without {}, which git tracks and has not checked out here \
-                 (`git sparse-checkout disable` fetches all)",
-                some_of(&skipped)
-            ));
-        }
-        if !empty.is_empty() {
-            self.warnings.push(format!(
-                "the version goes without the content of {}: not checked out here (`git submodule update --init \
-                 --recursive`)",
-                some_of(&empty)
-            ));
-        }
-    }
-}
-
-impl Fate {
-    /// Why it goes, if it does or may.
-    fn admission(&self) -> Option<Admission> {
-        match self {
-            Self::Goes(admission) => Some(admission.clone()),
-            Self::Descend(Inherited { taken_back: Some(line), .. }) => Some(Admission::TakenBack(line.clone())),
-            Self::Descend(Inherited { tracked_only: Some(rule), .. }) => Some(Admission::TrackedOnly(rule.clone())),
-            Self::Descend(_) | Self::AskGit => Some(Admission::Unruled),
-            Self::Stays(_) | Self::Unseen => None,
-        }
     }
 }
 
@@ -560,62 +364,4 @@ fn list(folder: &Path) -> io::Result<Vec<(OsString, FileType)>> {
 fn utf8(bytes: Vec<u8>) -> Result<String, SourceError> {
     String::from_utf8(bytes)
         .map_err(|error| SourceError::NotUtf8(String::from_utf8_lossy(error.as_bytes()).into_owned()))
-}
-
-fn is_secret(path: &Path) -> Result<bool, SourceError> {
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(false) };
-    match defaults::suspicion(name) {
-        Suspicion::None => Ok(false),
-        Suspicion::Certain => Ok(true),
-        Suspicion::LookInside => Ok(defaults::is_private_key(&head(path)?)),
-    }
-}
-
-/// Whether a file, named so in the tree, looks like one that holds credentials.
-fn holds_credentials(path: &Path, shown: &str) -> Result<bool, SourceError> {
-    match defaults::clue(shown) {
-        Clue::None => Ok(false),
-        Clue::Name => Ok(true),
-        Clue::Content => Ok(defaults::has_credentials(&head(path)?)),
-    }
-}
-
-fn head(path: &Path) -> Result<Vec<u8>, SourceError> {
-    let mut head = Vec::new();
-    let file = fs::File::open(path).map_err(|error| SourceError::unreadable(path, error))?;
-    file.take(HEAD).read_to_end(&mut head).map_err(|error| SourceError::unreadable(path, error))?;
-    Ok(head)
-}
-
-/// Whether a link at `path` with this target points outside of the tree it lies in, judged by its text.
-pub fn leaves_the_tree(path: &str, target: &str) -> bool {
-    if target.starts_with('/') {
-        return true;
-    }
-    let mut depth = path.matches('/').count();
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if depth == 0 => return true,
-            ".." => depth -= 1,
-            _ => depth += 1,
-        }
-    }
-    false
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn links_that_leave() {
-        assert!(leaves_the_tree("a", "/etc/passwd"));
-        assert!(leaves_the_tree("a", ".."));
-        assert!(leaves_the_tree("d/a", "../../x"));
-        assert!(leaves_the_tree("d/a", "x/../../../y"));
-        assert!(!leaves_the_tree("d/a", "../x"));
-        assert!(!leaves_the_tree("a", "b/../c"));
-        assert!(!leaves_the_tree("d/e/a", "../../x"));
-    }
 }
