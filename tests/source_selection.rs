@@ -441,6 +441,11 @@ fn each_path_has_the_rule_that_decides() {
     let report = explain("sub/a.o", false, &["--json"]).json();
     assert_eq!((&report["goes"], &report["line"]), (&false.into(), &2.into()));
     assert_eq!((&report["file"], &report["pattern"]), (&".gitignore".into(), &"*.o".into()));
+    // Where nothing goes, that is the question.
+    let empty = environment.folder("empty");
+    trees::write(&empty, &tree([(".workspaceignore", file("*\n")), ("a", file("x"))]));
+    let ran = environment.run(["upload", "app", empty.to_str().unwrap(), "--explain", "a"]).ok();
+    assert_eq!(ran.stdout, "a does not go: line 1 of .workspaceignore: *\n");
     // As the current folder sees it, and what is not there.
     let from = |path: &str| {
         let mut command = environment.workspace(["upload", "app", "..", "--explain", path]);

@@ -36,8 +36,10 @@ pub struct SourceArgs {
     /// Take lock files even when an ignore rule excludes them
     #[arg(long)]
     pub include_lock: bool,
-    /// Publish nothing if there is anything to warn of: a secret that is tracked, a lock file out of step, a start target
-    /// that is left out, names that differ in case only, a large file, very many new ones
+    /// Publish nothing if there is anything to warn of
+    ///
+    /// A secret that is tracked, a lock file out of step, a start target that is left out, names that differ in case only,
+    /// a large file, very many new ones, and whatever else a warning is about.
     #[arg(long)]
     pub strict: bool,
     /// What this version is about

@@ -310,7 +310,8 @@ impl<'a> Walk<'a> {
     }
 
     fn finish(mut self) -> Result<Selection, SourceError> {
-        if self.entries.is_empty() {
+        // Whoever asks for a rule may ask just because nothing goes.
+        if self.entries.is_empty() && self.asked.is_none() {
             let rules: std::collections::BTreeSet<String> =
                 self.excluded.iter().map(|excluded| excluded.rule.to_string()).collect();
             return Err(SourceError::Empty {
