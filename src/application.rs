@@ -41,6 +41,10 @@ pub trait SourceTree {
     fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>>;
     /// Every path, in any order.
     fn paths(&self) -> Box<dyn Iterator<Item = &str> + '_>;
+    /// The rule that leaves a path out, if that is why it is not in the tree.
+    fn left_out_by(&self, _path: &str) -> Option<String> {
+        None
+    }
 }
 
 /// What was found out about a tree.
@@ -127,16 +131,50 @@ pub fn detect(tree: &dyn SourceTree) -> Result<Detection, ApplicationError> {
     if plan.image.is_none() && !plan.runtime.has_image() && plan.start.is_some() {
         warnings.push(no_image(&plan));
     }
-    if let Some(missing) = plan.start.as_ref().filter(|_| plan.build.is_empty()).and_then(|start| {
-        let script = node::script_of(start)?;
-        (!node::resolves(&folder, &script)).then_some(script)
-    }) {
-        warnings.push(format!(
-            "the start command runs `{missing}`, which is not among the files to upload; \
-             is it ignored, or made by a build step that isn't declared?"
-        ));
+    let start = plan.start.as_ref().filter(|_| plan.build.is_empty());
+    if let Some(missing) = start.and_then(|start| missing_target(&folder, start, plan.image.is_some())) {
+        warnings.push(match left_out_by(&folder, &missing) {
+            Some(rule) => format!(
+                "the start command runs `{missing}`, which is left out ({rule}): a `!` pattern in .workspaceignore takes it"
+            ),
+            None => format!(
+                "the start command runs `{missing}`, which is not among the files to upload; \
+                 is it made by a build step that isn't declared?"
+            ),
+        });
     }
     Ok(Detection { plan: Some(plan), warnings })
+}
+
+/// What interpreters run files, and take them as their first argument.
+const INTERPRETERS: &[&str] = &["python", "python3", "php", "ruby", "sh", "bash"];
+/// What an installation makes.
+const INSTALLED: &[&str] = &["node_modules/", "vendor/", ".venv/", "venv/"];
+
+/// The file that the start command runs, when it is not there. In an image of one's own anything else may be.
+fn missing_target(folder: &Folder<'_>, start: &Command, own_image: bool) -> Option<String> {
+    if let Some(script) = node::script_of(start) {
+        return (!node::resolves(folder, &script)).then_some(script);
+    }
+    let Command::Exec(words) = start else { return None };
+    if own_image {
+        return None;
+    }
+    let (program, arguments) = words.split_first()?;
+    let target = match program.strip_prefix("./") {
+        Some(own) => own,
+        None if INTERPRETERS.contains(&program.as_str()) => arguments.first()?.trim_start_matches("./"),
+        None => return None,
+    };
+    let elsewhere = target.starts_with(['-', '/']) || target.starts_with("../");
+    let installed = INSTALLED.iter().any(|made| target.starts_with(made));
+    (!elsewhere && !installed && !folder.contains(target)).then(|| target.to_owned())
+}
+
+/// The rule that leaves out what `node PATH` would have found.
+fn left_out_by(folder: &Folder<'_>, path: &str) -> Option<String> {
+    let path = path.trim_start_matches("./").trim_end_matches('/');
+    ["", ".js", ".mjs", ".cjs", "/index.js"].iter().find_map(|ending| folder.left_out_by(&format!("{path}{ending}")))
 }
 
 fn no_image(plan: &Plan) -> String {

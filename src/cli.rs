@@ -11,6 +11,7 @@ use crate::environment::{self, Environment};
 use crate::failure;
 use crate::output::{self, ColorChoice, Output, OutputOptions};
 use crate::settings::{self, EnvFile, Fetching, Purpose, Secrets, Served, Settings, SettingsError};
+use crate::source::{GitPlaces, SourceOptions};
 use crate::store::Store;
 
 /// Ship a source tree to S3 and run it anywhere as an ephemeral container
@@ -114,6 +115,13 @@ impl Context {
     /// What applications may ask for by name.
     pub fn secrets(&self) -> Result<Secrets, SettingsError> {
         Ok(Secrets::of(&self.environment, &EnvFile::read(self.global.env_file.as_deref())?))
+    }
+
+    /// What bears on which files are source.
+    pub fn source_options(&self, include_lock: bool) -> Result<SourceOptions, SettingsError> {
+        let file = EnvFile::read(self.global.env_file.as_deref())?;
+        let limits = settings::resolve_source_limits(&self.global, &self.environment, &file)?;
+        Ok(SourceOptions { include_lock, limits, git: GitPlaces::of(&self.environment) })
     }
 
     /// What counts beside a grant.

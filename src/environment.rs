@@ -32,6 +32,10 @@ pub const WORKSPACE_CA_BUNDLE: &str = "WORKSPACE_CA_BUNDLE";
 pub const WORKSPACE_DATA_DIR: &str = "WORKSPACE_DATA_DIR";
 /// Where indexes and copies of manifests are kept. Default: the user's cache folder. May be deleted at any time.
 pub const WORKSPACE_CACHE_DIR: &str = "WORKSPACE_CACHE_DIR";
+/// Mebibytes; an upload warns of larger files. Default 100.
+pub const WORKSPACE_LARGE_FILE: &str = "WORKSPACE_LARGE_FILE";
+/// An upload warns of more new files than this. Default 10000.
+pub const WORKSPACE_MANY_FILES: &str = "WORKSPACE_MANY_FILES";
 /// Which events are logged, as a `tracing` filter such as `workspace=debug`.
 pub const WORKSPACE_LOG: &str = "WORKSPACE_LOG";
 /// In a container: what `workspace run` without a name runs, as NAME or NAME@V.
@@ -83,6 +87,14 @@ pub const HOME: &str = "HOME";
 pub const XDG_DATA_HOME: &str = "XDG_DATA_HOME";
 /// Where programs keep what they can make again. Default `~/.cache`.
 pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
+/// Where programs keep a user's configuration. Default `~/.config`.
+pub const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
+/// git's configuration of the user, in place of the usual files.
+pub const GIT_CONFIG_GLOBAL: &str = "GIT_CONFIG_GLOBAL";
+/// git's configuration of the machine, in place of `/etc/gitconfig`.
+pub const GIT_CONFIG_SYSTEM: &str = "GIT_CONFIG_SYSTEM";
+/// Set to true: git reads no configuration of the machine.
+pub const GIT_CONFIG_NOSYSTEM: &str = "GIT_CONFIG_NOSYSTEM";
 
 /// What CI systems say of a run. GitHub Actions: the commit.
 pub const GITHUB_SHA: &str = "GITHUB_SHA";

@@ -205,9 +205,10 @@ fn of_source(error: &SourceError) -> (Exit, String) {
             (Exit::Failure, "make it readable, or exclude it in .workspaceignore; nothing was published".to_owned())
         }
         SourceError::Git { .. } => (Exit::Failure, "`git status` in that folder says more".to_owned()),
-        SourceError::NotUtf8(_) | SourceError::Path(_) | SourceError::IgnoreFile { .. } => {
-            (Exit::Failure, "nothing was published".to_owned())
+        SourceError::NoSuchPath { .. } | SourceError::Outside { .. } => {
+            (Exit::Usage, "`--explain` takes a path in the folder that is uploaded, as `--dry-run` lists it".to_owned())
         }
+        SourceError::NotUtf8(_) | SourceError::Path(_) => (Exit::Failure, "nothing was published".to_owned()),
     }
 }
 
@@ -219,6 +220,7 @@ fn of_publication(error: &PublishError) -> Option<(Exit, String)> {
         PublishError::Restless { .. } | PublishError::Moving { .. } => {
             (Exit::Failure, "stop what writes there, or exclude it in .workspaceignore".to_owned())
         }
+        PublishError::Strict(_) => (Exit::Failure, "mend what they name, or upload without `--strict`".to_owned()),
         PublishError::Expected { found: 0, .. } => {
             (Exit::Conflict, "there is no version yet: `--expect 0` publishes the first".to_owned())
         }

@@ -46,6 +46,8 @@ pub struct Publication {
     pub folder: PathBuf,
     /// What a person asked of the selection.
     pub source: SourceOptions,
+    /// Publish nothing when there is something to warn of.
+    pub strict: bool,
     /// What the author says.
     pub message: Option<String>,
     /// Who publishes.
@@ -179,6 +181,9 @@ pub enum PublishError {
         /// The workspace.
         name: WorkspaceName,
     },
+    /// There were warnings, which `--strict` makes errors.
+    #[error("{} above, and `--strict` makes {} nothing was published", if *.0 == 1 { "there is a warning".to_owned() } else { format!("there are {} warnings", .0) }, if *.0 == 1 { "it an error:" } else { "them errors:" })]
+    Strict(usize),
     /// The ref changes faster than we can swap it.
     #[error("`{name}` changes so fast that {attempts} attempts to publish lost against others; nothing was published")]
     Contended {

@@ -17,8 +17,9 @@ use crate::cli::Global;
 use crate::environment::{
     Environment, S3_ACCESS_KEY, S3_ATTEMPT_TIMEOUT, S3_ATTEMPTS, S3_BUCKET, S3_CONNECT_TIMEOUT, S3_CONTAINER_ENDPOINT,
     S3_ENDPOINT, S3_REGION, S3_SECRET_KEY, S3_STALL_GRACE, STORAGE_MODE, WORKSPACE_CA_BUNDLE, WORKSPACE_CACHE_DIR,
-    WORKSPACE_DATA_DIR,
+    WORKSPACE_DATA_DIR, WORKSPACE_LARGE_FILE, WORKSPACE_MANY_FILES,
 };
+use crate::source;
 
 pub use sources::{EnvFile, Source, VARIABLES};
 use sources::{Sources, Value};
@@ -206,12 +207,22 @@ pub fn resolve(
         cache_directory.as_ref().map(|path| path.display().to_string()).as_deref(),
     );
     let limits = limits(&sources, &mut report)?;
+    source_limits(&sources, &mut report)?;
     Ok(Settings {
         store: StoreSettings { backend, bucket, limits, ca_bundle: ca_bundle.map(|value| PathBuf::from(&value.text)) },
         container_endpoint,
         cache_directory,
         report: report.0,
     })
+}
+
+/// From where on an upload warns. No store has to be set.
+pub fn resolve_source_limits(
+    flags: &Global,
+    environment: &Environment,
+    file: &EnvFile,
+) -> Result<source::Limits, SettingsError> {
+    source_limits(&Sources::read(flags, environment, file)?, &mut Report::default())
 }
 
 /// What a container needs of the settings that has a grant in place of a store.
@@ -341,17 +352,33 @@ fn endpoint(name: &'static str, value: &Value) -> Result<String, SettingsError> 
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+/// A whole number from 1 to `most`.
+fn number(
+    sources: &Sources,
+    report: &mut Report,
+    name: &'static str,
+    default: u64,
+    most: u64,
+) -> Result<u64, SettingsError> {
+    let value = sources.single(name);
+    report.value(name, value, Some(&default.to_string()));
+    let Some(value) = value else { return Ok(default) };
+    value.text.parse().ok().filter(|number| (1..=most).contains(number)).ok_or_else(|| SettingsError::Invalid {
+        name: name.to_owned(),
+        place: value.source.to_string(),
+        reason: format!("`{}` is not a whole number from 1 to {most}", value.text),
+    })
+}
+
+fn source_limits(sources: &Sources, report: &mut Report) -> Result<source::Limits, SettingsError> {
+    let default = source::Limits::default();
+    let file = number(sources, report, WORKSPACE_LARGE_FILE, default.file >> 20, 1 << 30)?;
+    let files = number(sources, report, WORKSPACE_MANY_FILES, default.new_files as u64, 1 << 30)?;
+    Ok(source::Limits { file: file << 20, new_files: usize::try_from(files).unwrap_or(usize::MAX) })
+}
+
 fn limits(sources: &Sources, report: &mut Report) -> Result<Limits, SettingsError> {
-    let mut number = |name: &'static str, default: u64, most: u64| {
-        let value = sources.single(name);
-        report.value(name, value, Some(&default.to_string()));
-        let Some(value) = value else { return Ok(default) };
-        value.text.parse().ok().filter(|number| (1..=most).contains(number)).ok_or_else(|| SettingsError::Invalid {
-            name: name.to_owned(),
-            place: value.source.to_string(),
-            reason: format!("`{}` is not a whole number from 1 to {most}", value.text),
-        })
-    };
+    let mut number = |name, default, most| number(sources, report, name, default, most);
     let default = Limits::default();
     Ok(Limits {
         connect: Duration::from_secs(number(S3_CONNECT_TIMEOUT, default.connect.as_secs(), 3600)?),

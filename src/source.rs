@@ -6,7 +6,11 @@
 //! private keys.
 
 mod defaults;
+mod explain;
 mod git;
+mod git_files;
+mod guard;
+mod pattern;
 mod provenance;
 mod rules;
 mod walk;
@@ -18,15 +22,22 @@ use std::path::{Path, PathBuf};
 use crate::format::{PathError, TreePath};
 
 pub use defaults::LOCK_FILES;
+pub use explain::{Explanation, Fate, explain};
 pub use git::{Commit, commit_of, is_ancestor};
+pub use git_files::GitPlaces;
+pub use guard::{Limits, many_new};
 pub use provenance::Provenance;
 pub use walk::select;
 
-/// What a person may ask of the selection.
-#[derive(Debug, Clone, Copy, Default)]
+/// What a person may ask of the selection, and what of the machine bears on it.
+#[derive(Debug, Clone, Default)]
 pub struct SourceOptions {
     /// Take lock files even when an ignore rule excludes them.
     pub include_lock: bool,
+    /// From where on something is too much to be meant.
+    pub limits: Limits,
+    /// Where git keeps what belongs to no repository, for when git itself can't be asked.
+    pub git: GitPlaces,
 }
 
 /// The entries of a folder that are source, sorted by path.
@@ -106,14 +117,46 @@ pub struct Excluded {
 pub enum Rule {
     /// Secret-looking: never without an explicit `!` in `.workspaceignore`.
     Secret,
-    /// git ignores it.
+    /// git ignores it; which of its rules says so was not asked.
     Git,
-    /// A pattern of an ignore file: the file and the pattern.
-    File(String, String),
+    /// A pattern of an ignore file.
+    Line(Line),
     /// One of the defaults: the pattern.
     Default(String),
     /// Neither file, folder nor link.
     Special,
+}
+
+/// A pattern, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Line {
+    /// The ignore file: as the folder sees it, or its full path.
+    pub file: String,
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The pattern as written.
+    pub pattern: String,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{}: {}", self.file, self.line, self.pattern)
+    }
+}
+
+/// Why something goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// git tracks it: no ignore rule counts.
+    Tracked,
+    /// No rule leaves it out.
+    Unruled,
+    /// A `!` pattern takes it back, or the folder that it lies in.
+    TakenBack(Line),
+    /// It is a lock file, which `--include-lock` takes against this rule.
+    Lock(Rule),
+    /// It is a folder that this rule leaves out but for what git tracks.
+    TrackedOnly(Rule),
 }
 
 impl fmt::Display for Rule {
@@ -121,7 +164,7 @@ impl fmt::Display for Rule {
         match self {
             Self::Secret => out.write_str("secret"),
             Self::Git => out.write_str("ignored by git"),
-            Self::File(file, pattern) => write!(out, "{file}: {pattern}"),
+            Self::Line(line) => line.fmt(out),
             Self::Default(pattern) => write!(out, "default: {pattern}"),
             Self::Special => out.write_str("no regular file"),
         }
@@ -159,13 +202,21 @@ pub enum SourceError {
         /// git's own words.
         message: String,
     },
-    /// An ignore file can't be understood.
-    #[error("the ignore file `{}` can't be read: {message}", path.display())]
-    IgnoreFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        message: String,
+    /// A rule is asked for that decides on what isn't there.
+    #[error("there is no `{path}` in `{}`", folder.display())]
+    NoSuchPath {
+        /// What was asked for.
+        path: String,
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A rule is asked for that decides on what lies elsewhere.
+    #[error("`{path}` is not in `{}`", folder.display())]
+    Outside {
+        /// What was asked for.
+        path: String,
+        /// The folder.
+        folder: PathBuf,
     },
     /// Nothing to publish.
     #[error("`{}` has nothing to upload{}", path.display(), if *.excluded == 0 { String::new() } else { format!(": {excluded} entries in it are excluded ({rules})") })]

@@ -86,6 +86,15 @@ fn the_format_is_pure() {
 }
 
 #[test]
+fn patterns_and_guard_rails_are_pure() {
+    let words = ["std::fs", "std::process", "tokio", "Instant::now", "crate::environment"];
+    let pure = ["src/source/pattern.rs", "src/source/guard.rs", "src/source/defaults.rs"];
+    let found: Vec<String> =
+        outside(&words, &[]).into_iter().filter(|line| pure.iter().any(|file| line.starts_with(file))).collect();
+    none(&found, "what decides on a path does I/O");
+}
+
+#[test]
 fn lower_layers_know_nothing_of_higher_ones() {
     // From commands down to plain data.
     let layers: &[(&str, &[&str])] = &[

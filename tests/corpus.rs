@@ -16,7 +16,7 @@ use workspace::publish::{self, Preview};
 use workspace::source::SourceOptions;
 
 fn preview(app: &App) -> Preview {
-    publish::preview(&app.folder(), SourceOptions::default()).unwrap()
+    publish::preview(&app.folder(), &SourceOptions::default()).unwrap()
 }
 
 /// What is decided about an app, as text.

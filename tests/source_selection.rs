@@ -145,7 +145,7 @@ fn a_submodule_with_an_ignored_folder_was_refused() {
     trees::write(&folder, &tree([("sub/target/out", file("x")), ("sub/void", Node::Empty)]));
     let ran = environment.run(["upload", "git", folder.to_str().unwrap(), "--dry-run"]).ok();
     assert_eq!(ran.stdout, ".gitmodules\nsub/.gitignore\nsub/lib.c\nsub/void\n");
-    assert!(ran.stderr.contains("- sub/target/ (ignored by git)"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("- sub/target/ (sub/.gitignore:1: target/)"), "{}", ran.stderr);
 }
 
 #[test]
@@ -237,4 +237,223 @@ fn without_git_half_of_its_ignore_rules_were_forgotten() {
     assert_eq!(without.stdout, "a.c\nsub/.gitignore\nsub/kept.o\n");
     assert!(without.stderr.contains("git is not installed"), "{}", without.stderr);
     assert_eq!(run(None).stdout, without.stdout);
+}
+
+/// What goes with git and what goes without it, which must be the same.
+fn both(environment: &TestEnvironment, folder: &std::path::Path) -> String {
+    let run = |path: Option<&str>| {
+        let mut command = environment.workspace(["upload", "app", folder.to_str().unwrap(), "--dry-run"]);
+        path.map(|path| command.env("PATH", path));
+        Ran::from(command.output().unwrap()).ok().stdout
+    };
+    let with = run(None);
+    assert_eq!(run(Some("/nowhere")), with);
+    with
+}
+
+#[test]
+fn rules_that_lie_outside_of_the_tree_count_with_git_and_without() {
+    let environment = TestEnvironment::new();
+    let folder = environment.folder("repository");
+    trees::write(
+        &folder,
+        &tree([("a", file("x")), ("SHARED", file("x")), ("own", file("x")), ("included", file("x"))]),
+    );
+    environment.git(&folder, &["init", "-q"]);
+    environment.git(&folder, &["add", "a"]);
+    environment.git(&folder, &["commit", "-qm", "one"]);
+    // Of the repository itself, relative to its top, and by way of another file.
+    fs::write(folder.join("rules"), "own\nrules\n").unwrap();
+    environment.git(&folder, &["config", "core.excludesFile", "rules"]);
+    fs::write(folder.join(".git/info/exclude"), "shared\n").unwrap();
+    assert_eq!(both(&environment, &folder), "SHARED\na\nincluded\n");
+    environment.git(&folder, &["config", "core.ignoreCase", "true"]);
+    assert_eq!(both(&environment, &folder), "a\nincluded\n");
+    fs::write(folder.join(".git/more"), "[core]\n\texcludesFile = \"~/ig no#re\" ; not the other\n").unwrap();
+    fs::write(environment.folder("home").join("ig no#re"), "included\n").unwrap();
+    environment.git(&folder, &["config", "include.path", "more"]);
+    assert_eq!(both(&environment, &folder), "a\nown\nrules\n");
+
+    // A linked work tree has the `info/exclude` of the repository, and may have configuration of its own.
+    let linked = environment.path().join("linked");
+    environment.git(&folder, &["worktree", "add", "-q", linked.to_str().unwrap(), "-b", "other"]);
+    trees::write(&linked, &tree([("shared", file("x")), ("mine", file("x")), ("included", file("x"))]));
+    assert_eq!(both(&environment, &linked), "a\nmine\n");
+    environment.git(&folder, &["config", "extensions.worktreeConfig", "true"]);
+    fs::write(environment.folder("home").join("mine"), "mine\n").unwrap();
+    environment.git(&linked, &["config", "--worktree", "core.excludesFile", "~/mine"]);
+    assert_eq!(both(&environment, &linked), "a\nincluded\n");
+}
+
+#[test]
+fn a_repository_inside_the_tree_has_rules_of_its_own() {
+    let environment = TestEnvironment::new();
+    for outer_is_repository in [true, false] {
+        let folder = environment.folder(if outer_is_repository { "repository" } else { "plain" });
+        trees::write(
+            &folder,
+            &tree([
+                (".gitignore", file("*.o\nignored/\n")),
+                ("a.o", file("x")),
+                ("a.c", file("x")),
+                ("inner/.gitignore", file("*.c\n")),
+                ("inner/b.o", file("x")),
+                ("inner/b.c", file("x")),
+                ("inner/own", file("x")),
+                ("ignored/repository/x", file("x")),
+            ]),
+        );
+        for repository in ["inner", "ignored/repository"].iter().chain(outer_is_repository.then_some(&".")) {
+            environment.git(&folder.join(repository), &["init", "-q"]);
+        }
+        fs::write(folder.join("inner/.git/info/exclude"), "own\n").unwrap();
+        assert_eq!(both(&environment, &folder), ".gitignore\na.c\ninner/.gitignore\ninner/b.o\n");
+    }
+}
+
+#[test]
+fn what_is_tracked_in_a_repository_inside_a_plain_folder_was_left_out() {
+    let environment = TestEnvironment::new();
+    let folder = environment.folder("plain");
+    trees::write(&folder, &tree([("r/.gitignore", file("*.o\n")), ("r/kept.o", file("x")), ("r/a.o", file("x"))]));
+    environment.git(&folder.join("r"), &["init", "-q"]);
+    environment.git(&folder.join("r"), &["add", "-f", "kept.o"]);
+    let ran = environment.run(["upload", "app", folder.to_str().unwrap(), "--dry-run"]).ok();
+    assert_eq!(ran.stdout, "r/.gitignore\nr/kept.o\n");
+}
+
+#[test]
+fn a_work_tree_torn_off_its_repository_goes_by_its_ignore_files() {
+    let environment = TestEnvironment::new();
+    let folder = environment.folder("copied");
+    trees::write(
+        &folder,
+        &tree([
+            (".git", file("gitdir: /nowhere/.git/worktrees/copied\n")),
+            (".gitignore", file("*.o\n")),
+            ("a.o", file("x")),
+            ("a.c", file("x")),
+        ]),
+    );
+    let ran = environment.run(["upload", "app", folder.to_str().unwrap(), "--dry-run"]).ok();
+    assert_eq!(ran.stdout, ".gitignore\na.c\n");
+    assert!(ran.stderr.contains("`.git` names a repository that is not there"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_folder_whose_content_a_rule_ignores_could_not_be_taken_back_in_part() {
+    let environment = TestEnvironment::new();
+    let folder = environment.folder("repository");
+    trees::write(
+        &folder,
+        &tree([
+            (".gitignore", file("/storage/*\nlink\n")),
+            (".workspaceignore", file("!/storage/seed.sql\n")),
+            ("storage/seed.sql", file("x")),
+            ("storage/other", file("x")),
+            ("sub/.gitignore", Node::Link("../elsewhere".into())),
+            ("sub/x", file("x")),
+            ("elsewhere", file("x\n")),
+        ]),
+    );
+    environment.git(&folder, &["init", "-q"]);
+    // git follows no `.gitignore` that is a link, so `x` goes.
+    let expected = ".gitignore\n.workspaceignore\nelsewhere\nstorage/seed.sql\nsub/.gitignore\nsub/x\n";
+    assert_eq!(both(&environment, &folder), expected);
+}
+
+#[test]
+fn each_path_has_the_rule_that_decides() {
+    let environment = TestEnvironment::new();
+    let folder = environment.folder("repository");
+    trees::write(
+        &folder,
+        &tree([
+            (".gitignore", file("# objects\n*.o\n!keep.o\n/cache/*\npackage-lock.json\n")),
+            (".workspaceignore", file("drafts/\n!/cache/needed\n")),
+            ("tracked.o", file("x")),
+            ("keep.o", file("x")),
+            ("plain.c", file("x")),
+            ("sub/a.o", file("x")),
+            ("sub/b.c", file("x")),
+            ("cache/needed", file("x")),
+            ("drafts/deep/one", file("x")),
+            ("node_modules/m/index.js", file("x")),
+            ("dist/tracked.js", file("x")),
+            ("package-lock.json", file("{}")),
+            ("config/.env", file("x")),
+            ("link", Node::Link("sub".into())),
+            ("void", Node::Empty),
+        ]),
+    );
+    environment.git(&folder, &["init", "-q"]);
+    environment.git(&folder, &["add", "-f", "tracked.o", "dist/tracked.js"]);
+    fs::write(folder.join(".git/info/exclude"), "plain.d\n").unwrap();
+    fs::write(folder.join("plain.d"), "x").unwrap();
+    let explain = |path: &str, without: bool, more: &[&str]| {
+        let arguments = [&["upload", "app", folder.to_str().unwrap(), "--explain", path], more].concat();
+        let mut command = environment.workspace(arguments);
+        if without {
+            command.env("PATH", "/nowhere");
+        }
+        Ran::from(command.output().unwrap()).ok()
+    };
+    for (path, expected) in [
+        ("keep.o", "keep.o goes: line 3 of .gitignore: !keep.o"),
+        ("plain.c", "plain.c goes: no rule leaves it out"),
+        ("sub/a.o", "sub/a.o does not go: line 2 of .gitignore: *.o"),
+        ("./sub/../sub/a.o", "sub/a.o does not go: line 2 of .gitignore: *.o"),
+        ("sub/", "sub/ goes, with one entry in it: no rule leaves it out"),
+        ("cache/needed", "cache/needed goes: line 2 of .workspaceignore: !/cache/needed"),
+        ("drafts", "drafts/ does not go: line 1 of .workspaceignore: drafts/"),
+        ("drafts/deep/one", "drafts/deep/one does not go, as all of `drafts/`: line 1 of .workspaceignore: drafts/"),
+        (
+            "node_modules/m/index.js",
+            "node_modules/m/index.js does not go, as all of `node_modules/`: left out by default: node_modules/ \
+             (`!node_modules/` in .workspaceignore takes it)",
+        ),
+        ("package-lock.json", "package-lock.json does not go: line 5 of .gitignore: package-lock.json"),
+        (
+            "config/.env",
+            "config/.env does not go: it looks like a secret, and only a `!` pattern in .workspaceignore that names it \
+             takes it",
+        ),
+        ("plain.d", "plain.d does not go: line 1 of .git/info/exclude: plain.d"),
+        ("link", "link goes: no rule leaves it out"),
+        ("link/a.o", "link/a.o does not go: it lies behind the link `link`, which goes as a link"),
+        ("void", "void/ goes, with one entry in it: no rule leaves it out"),
+        (".git/HEAD", ".git/HEAD does not go: it belongs to git or to this program, and never goes"),
+    ] {
+        for without in [false, true] {
+            assert_eq!(explain(path, without, &[]).stdout.trim_end(), expected, "without git: {without}");
+        }
+    }
+    // What only git can tell.
+    let tracked = "tracked.o goes: git tracks it, although line 2 of .gitignore: *.o\n";
+    assert_eq!(explain("tracked.o", false, &[]).stdout, tracked);
+    let dist = explain("dist", false, &[]).stdout;
+    assert!(
+        dist.starts_with("dist/ goes, with one entry in it: only what git tracks in it; left out by default"),
+        "{dist}"
+    );
+    let lock = explain("package-lock.json", false, &["--include-lock"]).stdout;
+    assert_eq!(lock, "package-lock.json goes: --include-lock, against line 5 of .gitignore: package-lock.json\n");
+    let report = explain("sub/a.o", false, &["--json"]).json();
+    assert_eq!((&report["goes"], &report["line"]), (&false.into(), &2.into()));
+    assert_eq!((&report["file"], &report["pattern"]), (&".gitignore".into(), &"*.o".into()));
+    // Where nothing goes, that is the question.
+    let empty = environment.folder("empty");
+    trees::write(&empty, &tree([(".workspaceignore", file("*\n")), ("a", file("x"))]));
+    let ran = environment.run(["upload", "app", empty.to_str().unwrap(), "--explain", "a"]).ok();
+    assert_eq!(ran.stdout, "a does not go: line 1 of .workspaceignore: *\n");
+    // As the current folder sees it, and what is not there.
+    let from = |path: &str| {
+        let mut command = environment.workspace(["upload", "app", "..", "--explain", path]);
+        Ran::from(command.current_dir(folder.join("sub")).output().unwrap())
+    };
+    assert!(from("a.o").ok().stdout.starts_with("sub/a.o does not go"));
+    assert!(from("../plain.c").ok().stdout.starts_with("plain.c goes"));
+    from(folder.join("sub/b.c").to_str().unwrap()).ok();
+    from("nothing").fails(2, "there is no `nothing` in `");
+    from("../../home").fails(2, "`../../home` is not in `");
 }

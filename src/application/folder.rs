@@ -42,6 +42,11 @@ impl<'a> Folder<'a> {
         self.tree.contains(&self.path(path))
     }
 
+    /// The rule that leaves a path out.
+    pub(super) fn left_out_by(&self, path: &str) -> Option<String> {
+        self.tree.left_out_by(&self.path(path))
+    }
+
     /// The path as the whole tree knows it.
     pub(super) fn path(&self, path: &str) -> String {
         format!("{}{path}", self.prefix)

@@ -60,7 +60,11 @@ pub(super) fn detect(
         let target = plan.start.as_ref().and_then(script_of);
         let main_is_start = target.as_deref().is_some_and(|target| clean(target) == clean(main));
         if plan.build.is_empty() && !main_is_start && !resolves(folder, main) {
-            warnings.push(format!("`main` in package.json is `{main}`, which is not among the files to upload"));
+            let why = match super::left_out_by(folder, main) {
+                Some(rule) => format!("left out ({rule})"),
+                None => "not among the files to upload".to_owned(),
+            };
+            warnings.push(format!("`main` in package.json is `{main}`, which is {why}"));
         }
     }
     if plan.start.is_none() && !given.has_start() {

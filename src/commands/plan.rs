@@ -9,7 +9,6 @@ use crate::application::{self, Command, Plan};
 use crate::cli::Context;
 use crate::failure::Exit;
 use crate::publish;
-use crate::source::SourceOptions;
 
 /// Show how a folder would be installed and started, and why
 ///
@@ -55,8 +54,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         output.data(application::schema().trim_end());
         return Ok(Exit::Success.into());
     }
-    let options = SourceOptions { include_lock: args.include_lock };
-    let preview = publish::preview(&args.folder, options)?;
+    let options = context.source_options(args.include_lock)?;
+    let preview = publish::preview(&args.folder, &options)?;
     let plan = preview.plan.as_ref();
     let runnable = plan.is_some_and(|plan| plan.start.is_some());
     if args.json {

@@ -19,7 +19,7 @@ use crate::names::{NameError, Tag, WorkspaceName};
 use crate::output::{count, escape, size};
 use crate::publish::{self, Outcome, Publication, Publisher};
 use crate::settings::Purpose;
-use crate::source::{Excluded, Provenance, SourceOptions};
+use crate::source::{Excluded, Provenance};
 use crate::store::bucket::WriteConsent;
 
 /// How many kinds of exclusion the summary names.
@@ -36,6 +36,12 @@ pub struct SourceArgs {
     /// Take lock files even when an ignore rule excludes them
     #[arg(long)]
     pub include_lock: bool,
+    /// Publish nothing if there is anything to warn of
+    ///
+    /// A secret that is tracked, a lock file out of step, a start target that is left out, names that differ in case only,
+    /// a large file, very many new ones, and whatever else a warning is about.
+    #[arg(long)]
+    pub strict: bool,
     /// What this version is about
     #[arg(short, long, value_name = "TEXT")]
     pub message: Option<String>,
@@ -111,12 +117,13 @@ fn name(context: &Context, text: &str) -> Result<WorkspaceName, NameError> {
 }
 
 /// The publication that the arguments ask for, with what git or the CI system knows of the folder.
-pub fn of(context: &Context, args: &SourceArgs) -> Result<Publication, NameError> {
+pub fn of(context: &Context, args: &SourceArgs) -> anyhow::Result<Publication> {
     let provenance = Provenance::of(&args.folder, &context.environment);
     Ok(Publication {
         name: name(context, &args.name)?,
         folder: args.folder.clone(),
-        source: SourceOptions { include_lock: args.include_lock },
+        source: context.source_options(args.include_lock)?,
+        strict: args.strict,
         message: args.message.clone(),
         author: provenance.author,
         commit: provenance.commit,

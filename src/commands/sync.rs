@@ -15,6 +15,7 @@ use crate::settings::Purpose;
   workspace sync myapp .
   workspace sync myapp . --tag staging --json
   workspace sync myapp . --wait              until the hosts serve it
+  workspace sync myapp . --strict            not if there is anything to warn of
   workspace sync myapp . --expect 7          only if version 7 is current")]
 pub struct Args {
     #[command(flatten)]

@@ -112,8 +112,8 @@ impl Publisher<'_> {
     }
 
     async fn look(&self, publication: &Publication) -> Result<Look, PublishError> {
-        let (folder, options, cache) = (publication.folder.clone(), publication.source, self.cache.clone());
-        spawn_blocking(move || Look::take(&folder, options, &cache)).await?
+        let (folder, options, cache) = (publication.folder.clone(), publication.source.clone(), self.cache.clone());
+        spawn_blocking(move || Look::take(&folder, &options, &cache)).await?
     }
 
     /// Reads the ref, or makes one for a new name: from then on every step is fenced by it.
@@ -159,6 +159,7 @@ impl Publisher<'_> {
             open_known(self.store, self.cache, &self.consent).await?;
             let plan = self.detect(&look, state)?;
             let (contents, loaded) = self.known_contents(publication, state).await?;
+            self.guard(publication, &look, loaded.as_ref(), state)?;
             let uploads = match self.send(publication, &mut look, contents.clone(), state).await? {
                 Ok(uploads) => uploads,
                 Err(path) if looks == LOOKS => {

@@ -17,7 +17,7 @@ use crate::format::reference::cut_message;
 use crate::format::tree::digest;
 use crate::format::{Entry, FORMAT, Kind, Manifest, Row, TreePath, pack};
 use crate::output::Phase;
-use crate::source::SourceKind;
+use crate::source::{SourceKind, many_new};
 use crate::store::Condition;
 use crate::version::{self, Loaded};
 
@@ -34,15 +34,41 @@ impl Publisher<'_> {
     pub(super) fn detect(&self, look: &Look, state: &mut State) -> Result<Option<Plan>, PublishError> {
         let detection = application::detect(&Tree::of(&look.selection))?;
         for warning in look.selection.warnings.iter().chain(&detection.warnings) {
-            if state.told.insert(warning.clone()) {
-                self.observer.warn(warning);
-            }
+            self.warn(state, warning);
         }
         state.runnable = detection
             .plan
             .as_ref()
             .is_some_and(|plan| plan.start.is_some() && (plan.image.is_some() || plan.runtime.has_image()));
         Ok(detection.plan)
+    }
+
+    /// Warns, once for all looks at the folder.
+    fn warn(&self, state: &mut State, warning: &str) {
+        if state.told.insert(warning.to_owned()) {
+            self.observer.warn(warning);
+        }
+    }
+
+    /// The last guard rail, which needs the current version; then `--strict` has its say, before anything is sent.
+    pub(super) fn guard(
+        &self,
+        publication: &Publication,
+        look: &Look,
+        current: Option<&Loaded>,
+        state: &mut State,
+    ) -> Result<(), PublishError> {
+        let old: HashSet<&str> = current
+            .map(|current| current.manifest.entries.iter().map(|entry| entry.path.as_str()).collect())
+            .unwrap_or_default();
+        let limits = publication.source.limits;
+        if let Some(warning) = many_new(&look.selection.entries, |path| !old.contains(path), limits) {
+            self.warn(state, &warning);
+        }
+        match state.told.len() {
+            warnings if publication.strict && warnings > 0 => Err(PublishError::Strict(warnings)),
+            _ => Ok(()),
+        }
     }
 
     /// Everything that need not be sent: the contents of the current version, of kept versions whose manifest this

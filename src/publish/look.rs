@@ -15,8 +15,9 @@ use crate::source::{self, Selection, SourceEntry, SourceKind, SourceOptions};
 const LARGEST_READ: u64 = 64 << 20;
 
 /// What an upload of `folder` would take. No request is made.
-pub fn preview(folder: &Path, options: SourceOptions) -> Result<Preview, PublishError> {
-    let selection = source::select(folder, options)?;
+pub fn preview(folder: &Path, options: &SourceOptions) -> Result<Preview, PublishError> {
+    let mut selection = source::select(folder, options)?;
+    selection.name_rules()?;
     let detection = application::detect(&Tree::of(&selection))?;
     let bytes = |entry: &SourceEntry| match &entry.kind {
         SourceKind::File(stat) => stat.size,
@@ -41,7 +42,7 @@ pub struct Look {
 
 impl Look {
     /// Walks the folder, and asks the index.
-    pub fn take(folder: &Path, options: SourceOptions, cache: &Cache) -> Result<Self, PublishError> {
+    pub fn take(folder: &Path, options: &SourceOptions, cache: &Cache) -> Result<Self, PublishError> {
         let selection = source::select(folder, options)?;
         let index = cache.index(&selection.root);
         let hashes = scan::known(&selection.entries, &index);
@@ -112,6 +113,10 @@ impl SourceTree for Tree<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn left_out_by(&self, path: &str) -> Option<String> {
+        self.selection.rule_on(path).map(|rule| rule.to_string())
     }
 
     fn paths(&self) -> Box<dyn Iterator<Item = &str> + '_> {

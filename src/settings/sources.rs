@@ -10,7 +10,7 @@ use crate::cli::Global;
 use crate::environment::{
     Environment, S3_ACCESS_KEY, S3_ATTEMPT_TIMEOUT, S3_ATTEMPTS, S3_BUCKET, S3_CONNECT_TIMEOUT, S3_CONTAINER_ENDPOINT,
     S3_ENDPOINT, S3_REGION, S3_SECRET_KEY, S3_STALL_GRACE, STORAGE_MODE, WORKSPACE_CA_BUNDLE, WORKSPACE_CACHE_DIR,
-    WORKSPACE_DATA_DIR,
+    WORKSPACE_DATA_DIR, WORKSPACE_LARGE_FILE, WORKSPACE_MANY_FILES,
 };
 
 /// The variables that can be set in the environment or in the file. Others in the file belong to other programs.
@@ -29,6 +29,8 @@ pub const VARIABLES: &[&str] = &[
     S3_ATTEMPT_TIMEOUT,
     S3_STALL_GRACE,
     S3_ATTEMPTS,
+    WORKSPACE_LARGE_FILE,
+    WORKSPACE_MANY_FILES,
 ];
 
 /// Variables read from `.env` or the file named instead.

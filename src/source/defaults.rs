@@ -59,8 +59,10 @@ pub enum Suspicion {
     LookInside,
 }
 
-/// Whether a file's name is one of a secret.
+/// Whether a file's name is one of a secret, in whatever case: some file systems don't tell `.ENV` from `.env`.
 pub fn suspicion(name: &str) -> Suspicion {
+    let name = name.to_ascii_lowercase();
+    let name = name.as_str();
     if name == ".env" || name == ".envrc" {
         return Suspicion::Certain;
     }
@@ -84,13 +86,89 @@ pub fn is_private_key(head: &[u8]) -> bool {
     text.lines().any(|line| line.starts_with("-----BEGIN ") && line.contains("PRIVATE KEY"))
 }
 
+/// Names of files that mostly hold credentials, and are sometimes meant: they go, and are named.
+const CREDENTIALS: &[&str] = &[
+    ".netrc",
+    "_netrc",
+    ".pgpass",
+    ".git-credentials",
+    ".pypirc",
+    ".vault-token",
+    ".htpasswd",
+    ".dockercfg",
+    ".docker/config.json",
+    ".aws/credentials",
+    "config/master.key",
+];
+const CREDENTIAL_EXTENSIONS: &[&str] = &["kdbx", "tfstate"];
+
+/// What a path says about credentials that are no secret for certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clue {
+    /// Nothing.
+    None,
+    /// It mostly holds some.
+    Name,
+    /// Its content tells: see [`has_credentials`].
+    Content,
+}
+
+/// Whether a path, relative to the tree, looks like that of credentials.
+pub fn clue(path: &str) -> Clue {
+    let path = path.to_ascii_lowercase();
+    let path = path.as_str();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let ends = |end: &&str| path.strip_suffix(*end).is_some_and(|before| before.is_empty() || before.ends_with('/'));
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    if CREDENTIALS.iter().any(ends) || CREDENTIAL_EXTENSIONS.contains(&extension) {
+        return Clue::Name;
+    }
+    let key_of_account = extension == "json"
+        && ["service-account", "service_account", "serviceaccount", "credentials", "adminsdk"]
+            .iter()
+            .any(|word| name.contains(word));
+    if key_of_account || [".npmrc", ".yarnrc.yml"].contains(&name) { Clue::Content } else { Clue::None }
+}
+
+/// Whether the beginning of such a file holds a private key or a token, rather than the name of a variable.
+pub fn has_credentials(head: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(head);
+    text.lines().any(|line| {
+        let token = ["_authToken", "_auth", "_password", "npmAuthToken", "npmAuthIdent"].iter().find_map(|word| {
+            let rest = line.split_once(word)?.1.trim_start();
+            rest.strip_prefix('=')
+                .or_else(|| rest.strip_prefix(':'))
+                .map(|value| value.trim().trim_matches(['"', '\'']))
+        });
+        line.contains("PRIVATE KEY-----") || token.is_some_and(|value| !value.is_empty() && !value.starts_with("${"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn credentials_by_path_and_content() {
+        for path in [".netrc", "a/.netrc", ".aws/credentials", "x/config/master.key", "terraform.tfstate"] {
+            assert_eq!(clue(path), Clue::Name, "{path}");
+        }
+        for path in ["credentials", "my.netrc", "config.json", "master.key", "tsconfig.json"] {
+            assert_eq!(clue(path), Clue::None, "{path}");
+        }
+        assert_eq!(clue("a/.npmrc"), Clue::Content);
+        assert_eq!(clue("gcp-service-account.json"), Clue::Content);
+        assert!(has_credentials(b"//registry.example/:_authToken=abc\n"));
+        assert!(has_credentials(b"npmAuthToken: \"abc\"\n"));
+        assert!(has_credentials(b"{\"private_key\": \"-----BEGIN PRIVATE KEY-----\\n"));
+        assert!(!has_credentials(b"//registry.example/:_authToken=${NPM_TOKEN}\nsave-exact=true\n"));
+    }
+
+    #[test]
     fn secrets_by_name() {
-        for secret in [".env", ".env.local", ".env.production", ".envrc", "id_rsa", "id_ed25519", "x.p12"] {
+        for secret in
+            [".env", ".ENV", "server.P12", ".env.local", ".env.production", ".envrc", "id_rsa", "id_ed25519", "x.p12"]
+        {
             assert_eq!(suspicion(secret), Suspicion::Certain, "{secret}");
         }
         for plain in [".env.example", ".env.local.sample", "id_rsa.pub", "environment.js", "env", "x.crt"] {

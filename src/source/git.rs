@@ -4,17 +4,24 @@
 //! hook that we may run under must not point us elsewhere.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::SourceError;
+use super::git_files::{self, plain};
+use super::{Line, SourceError};
 
 /// What git says of the files below a folder.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// Path below the folder, as bytes that may not be UTF-8 → whether it is tracked.
     pub files: HashMap<Vec<u8>, bool>,
+    /// Commits of other repositories that it tracks: submodules.
+    pub submodules: Vec<Vec<u8>>,
+    /// Tracked files that git was told not to check out.
+    pub skipped: Vec<Vec<u8>>,
 }
 
 /// What is published, in the words of version control.
@@ -72,9 +79,9 @@ fn ask(directory: &Path, arguments: &[&str]) -> Option<String> {
     Some(text.trim_end_matches('\n').to_owned()).filter(|text| !text.is_empty())
 }
 
-/// Whether the folder lies in a work tree, judged without git: some folder above has a `.git`.
+/// The top of the work tree that the folder lies in, judged without git.
 pub fn work_tree_above(directory: &Path) -> Option<PathBuf> {
-    directory.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned)
+    directory.ancestors().find(|folder| git_files::is_top(folder)).map(Path::to_owned)
 }
 
 /// Whether git can't be asked because it is not there.
@@ -86,11 +93,14 @@ pub fn is_missing() -> bool {
 /// What git says, or nothing where it can't be asked: it is not installed, or the folder is not in a work tree, or is
 /// itself ignored by the work tree around it (then the person means the folder for what it is).
 pub fn list(directory: &Path) -> Result<Option<Listing>, SourceError> {
+    if git_files::is_torn_off(directory) {
+        return Ok(None);
+    }
     let Some(top) = work_tree_above(directory) else { return Ok(None) };
     if top != directory && is_ignored(&top, directory)? {
         return Ok(None);
     }
-    let arguments = ["ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard"];
+    let arguments = ["ls-files", "-z", "-t", "--stage", "--cached", "--others", "--exclude-standard"];
     let output = match git(directory).args(arguments).output() {
         Ok(output) => output,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -101,10 +111,21 @@ pub fn list(directory: &Path) -> Result<Option<Listing>, SourceError> {
     }
     let mut listing = Listing::default();
     for line in output.stdout.split(|byte| *byte == 0).filter(|line| line.len() > 2) {
-        // A status letter, a space, the path; `?` is an untracked file.
-        let tracked = line[0] != b'?';
-        let path = line[2..].strip_suffix(b"/").unwrap_or(&line[2..]);
-        listing.files.insert(path.to_vec(), tracked);
+        // A status letter and a space, then `path` where the letter is `?`, or `mode hash stage<tab>path`.
+        let (status, rest) = (line[0], &line[2..]);
+        if status == b'?' {
+            listing.files.insert(rest.strip_suffix(b"/").unwrap_or(rest).to_vec(), false);
+            continue;
+        }
+        let Some(tab) = rest.iter().position(|byte| *byte == b'\t') else { continue };
+        let path = rest[tab + 1..].to_vec();
+        if rest.starts_with(b"160000 ") {
+            listing.submodules.push(path.clone());
+        }
+        if status == b'S' {
+            listing.skipped.push(path.clone());
+        }
+        listing.files.insert(path, true);
     }
     Ok(Some(listing))
 }
@@ -122,15 +143,49 @@ pub fn ignored(directory: &Path, folders: &[String]) -> Result<Vec<String>, Sour
     if folders.is_empty() {
         return Ok(Vec::new());
     }
+    // Without a `/` at the end: `a/*` would match `a/`. git looks whether it is a folder.
+    let question: Vec<u8> = folders.iter().flat_map(|folder| [folder.as_bytes(), b"\0"].concat()).collect();
+    let answer = check_ignore(directory, &[], question)?;
+    let answers = answer.split(|byte| *byte == 0).filter(|path| !path.is_empty());
+    Ok(answers.map(|path| String::from_utf8_lossy(path).into_owned()).collect())
+}
+
+/// The pattern that decides on each path, if one does; `!` patterns too. `tracked_too`: even where git
+/// tracks the path, so that no rule counts.
+pub fn deciding_lines(
+    directory: &Path,
+    paths: &[Vec<u8>],
+    tracked_too: bool,
+) -> Result<Vec<Option<Line>>, SourceError> {
+    if paths.is_empty() {
+        return Ok(Vec::new());
+    }
+    let question: Vec<u8> = paths.iter().flat_map(|path| [path.as_slice(), b"\0"].concat()).collect();
+    let options: &[&str] = if tracked_too { &["-v", "-n", "--no-index"] } else { &["-v", "-n"] };
+    let answer = check_ignore(directory, options, question)?;
+    // Source, line, pattern, path; the first three are empty where no pattern decides.
+    let fields: Vec<&[u8]> = answer.split(|byte| *byte == 0).collect();
+    let top = work_tree_above(directory).unwrap_or_else(|| directory.to_owned());
+    let line = |fields: &[&[u8]]| {
+        let number = String::from_utf8_lossy(fields[1]).parse().ok()?;
+        // git names files as the top of the work tree sees them.
+        let file = plain(&top.join(OsStr::from_bytes(fields[0])));
+        let file = file.strip_prefix(directory).map_or(file.as_path(), |file| file).display().to_string();
+        Some(Line { file, line: number, pattern: String::from_utf8_lossy(fields[2]).into_owned() })
+    };
+    Ok(fields.chunks_exact(4).map(line).collect())
+}
+
+fn check_ignore(directory: &Path, options: &[&str], question: Vec<u8>) -> Result<Vec<u8>, SourceError> {
     let mut child = git(directory)
         .args(["check-ignore", "-z", "--stdin"])
+        .args(options)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| failed(directory, &error.to_string()))?;
     let mut input = child.stdin.take();
-    let question: Vec<u8> = folders.iter().flat_map(|folder| [folder.as_bytes(), b"/\0"].concat()).collect();
     // On a thread of its own: git answers while it is still being asked.
     let asking = std::thread::spawn(move || input.as_mut().map(|input| input.write_all(&question)));
     let output = child.wait_with_output().map_err(|error| failed(directory, &error.to_string()))?;
@@ -139,8 +194,7 @@ pub fn ignored(directory: &Path, folders: &[String]) -> Result<Vec<String>, Sour
     if output.status.code().is_none_or(|code| code > 1) {
         return Err(failed(directory, &String::from_utf8_lossy(&output.stderr)));
     }
-    let answers = output.stdout.split(|byte| *byte == 0).filter(|path| !path.is_empty());
-    Ok(answers.map(|path| String::from_utf8_lossy(path.strip_suffix(b"/").unwrap_or(path)).into_owned()).collect())
+    Ok(output.stdout)
 }
 
 fn failed(directory: &Path, message: &str) -> SourceError {

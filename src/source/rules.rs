@@ -1,12 +1,14 @@
 //! Ignore files and defaults, as the walk meets them folder by folder.
 
-use std::io;
-use std::path::Path;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
-use ignore::Match;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
-
-use super::{Rule, SourceError, defaults};
+use super::git_files::{GitPlaces, IgnoreSettings};
+use super::pattern::Patterns;
+use super::{Line, Rule, SourceError, defaults};
 
 /// The name of our own ignore files.
 pub const WORKSPACE_IGNORE: &str = ".workspaceignore";
@@ -20,7 +22,9 @@ pub enum Verdict {
     Silent,
     /// It goes.
     Take {
-        /// Whether the pattern says more of the name than `*`: only then it takes back a secret.
+        /// The `!` pattern.
+        line: Line,
+        /// Whether the pattern says something of the name: only then it takes back a secret.
         by_name: bool,
     },
     /// It does not go.
@@ -31,40 +35,53 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 pub struct IgnoreStack {
     name: &'static str,
-    levels: Vec<Option<Gitignore>>,
+    ignore_case: bool,
+    levels: Vec<Option<Level>>,
+}
+
+/// An ignore file.
+#[derive(Debug)]
+struct Level {
+    /// How people call it.
+    shown: String,
+    /// Its patterns count from here.
+    folder: PathBuf,
+    patterns: Patterns,
 }
 
 impl IgnoreStack {
     /// For ignore files of this name.
     pub fn new(name: &'static str) -> Self {
-        Self { name, levels: Vec::new() }
+        Self { name, ..Self::default() }
     }
 
-    /// The rules that git would bring from outside of `root`, a folder in the work tree at `top`; weakest first.
-    pub fn enter_work_tree(&mut self, top: &Path, root: &Path) -> Result<(), SourceError> {
-        self.levels.push(Some(GitignoreBuilder::new(top).build_global().0));
-        let exclude = top.join(".git/info/exclude");
-        // In a linked work tree `.git` is a file, and the rules lie elsewhere.
-        if let Ok(bytes) = std::fs::read(&exclude) {
-            self.levels.push(Some(parse(top, &exclude, ".git/info/exclude", &bytes)?));
+    /// git's ignore files in the work tree at `top`, with the rules that it brings from elsewhere; weakest first. The caller
+    /// enters `top` itself.
+    pub fn of_work_tree(top: &Path, places: &GitPlaces) -> Result<Self, SourceError> {
+        let settings = IgnoreSettings::of(top, places);
+        let mut stack = Self { name: GIT_IGNORE, ignore_case: settings.ignore_case, levels: Vec::new() };
+        for (file, shown) in [(settings.excludes_file, None), (settings.info_exclude, Some(".git/info/exclude"))] {
+            let Some(file) = file else { continue };
+            let shown = shown.map_or_else(|| file.display().to_string(), str::to_owned);
+            stack.push(top, &file, shown, true)?;
         }
-        let above: Vec<&Path> = root.ancestors().skip(1).take_while(|folder| folder.starts_with(top)).collect();
-        for folder in above.into_iter().rev() {
-            self.enter(folder, &format!("{}/", folder.display()))?;
-        }
-        Ok(())
+        Ok(stack)
     }
 
     /// Enters a folder. `prefix` is its path below the root, empty or ending with `/`.
     pub fn enter(&mut self, folder: &Path, prefix: &str) -> Result<(), SourceError> {
-        let file = folder.join(self.name);
-        let level = match std::fs::read(&file) {
-            Ok(bytes) => Some(parse(folder, &file, &format!("{prefix}{}", self.name), &bytes)?),
-            // A folder of that name is no ignore file.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => None,
+        // git doesn't follow a `.gitignore` that is a link: a stranger's tree could read files of ours with it.
+        self.push(folder, &folder.join(self.name), format!("{prefix}{}", self.name), self.name != GIT_IGNORE)
+    }
+
+    fn push(&mut self, folder: &Path, file: &Path, shown: String, follow: bool) -> Result<(), SourceError> {
+        let content = match read(file, follow) {
+            Ok(content) => content,
             Err(error) => return Err(SourceError::unreadable(file, error)),
         };
-        self.levels.push(level);
+        let patterns = content.map(|content| Patterns::parse(&content, self.ignore_case));
+        let patterns = patterns.filter(|patterns| !patterns.is_empty());
+        self.levels.push(patterns.map(|patterns| Level { shown, folder: folder.to_owned(), patterns }));
         Ok(())
     }
 
@@ -76,60 +93,53 @@ impl IgnoreStack {
     /// What the deepest ignore file that knows the path says. `path` is absolute.
     pub fn verdict(&self, path: &Path, is_directory: bool) -> Verdict {
         for level in self.levels.iter().rev().flatten() {
-            match level.matched(path, is_directory) {
-                Match::None => {}
-                Match::Whitelist(glob) => {
-                    let pattern = glob.original().trim_end_matches('/');
-                    let last = pattern.rsplit('/').next().unwrap_or_default().trim_start_matches('!');
-                    return Verdict::Take { by_name: last.chars().any(|character| character != '*') };
-                }
-                Match::Ignore(glob) => {
-                    let file = glob.from().map_or_else(|| self.name.to_owned(), |from| from.display().to_string());
-                    return Verdict::Leave(Rule::File(file, glob.original().to_owned()));
-                }
-            }
+            let Ok(below) = path.strip_prefix(&level.folder) else { continue };
+            let Some(pattern) = level.patterns.find(below.as_os_str().as_bytes(), is_directory) else { continue };
+            let line = Line { file: level.shown.clone(), line: pattern.line, pattern: pattern.text.clone() };
+            return if pattern.takes_back {
+                Verdict::Take { line, by_name: pattern.says_a_name() }
+            } else {
+                Verdict::Leave(Rule::Line(line))
+            };
         }
         Verdict::Silent
     }
 }
 
-/// `shown` is how people call the file.
-fn parse(folder: &Path, file: &Path, shown: &str, bytes: &[u8]) -> Result<Gitignore, SourceError> {
-    let mut builder = GitignoreBuilder::new(folder);
-    let refuse = |error: ignore::Error| SourceError::IgnoreFile { path: file.to_owned(), message: error.to_string() };
-    for line in String::from_utf8_lossy(bytes).trim_start_matches('\u{feff}').lines() {
-        // git passes over a pattern that it can't understand, and so do we.
-        let _ = builder.add_line(Some(shown.into()), line);
+/// The content of an ignore file; nothing where there is none. A folder of that name is no ignore file.
+fn read(file: &Path, follow: bool) -> io::Result<Option<Vec<u8>>> {
+    let flags = if follow { rustix::fs::OFlags::empty() } else { rustix::fs::OFlags::NOFOLLOW };
+    // NONBLOCK: a pipe of that name must not hold us.
+    let flags = (flags | rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
+    let mut content = Vec::new();
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(file);
+    match opened.and_then(|mut file| if file.metadata()?.is_file() { file.read_to_end(&mut content) } else { Ok(0) }) {
+        Ok(_) => Ok(Some(content)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(_) if !follow && fs::symlink_metadata(file).is_ok_and(|found| found.is_symlink()) => Ok(None),
+        Err(error) => Err(error),
     }
-    builder.build().map_err(refuse)
 }
 
 /// The defaults, ready to be asked.
 #[derive(Debug)]
 pub struct Defaults {
-    patterns: Gitignore,
+    patterns: Patterns,
 }
 
 impl Defaults {
-    /// For the tree below `root`.
-    pub fn new(root: &Path) -> Result<Self, SourceError> {
-        let mut builder = GitignoreBuilder::new(root);
-        let refuse =
-            |error: ignore::Error| SourceError::IgnoreFile { path: root.to_owned(), message: error.to_string() };
-        for pattern in defaults::PATTERNS {
-            builder.add_line(None, pattern).map_err(refuse)?;
-        }
-        Ok(Self { patterns: builder.build().map_err(refuse)? })
+    /// Reads them.
+    pub fn new() -> Self {
+        Self { patterns: Patterns::parse(defaults::PATTERNS.join("\n").as_bytes(), false) }
     }
 
-    /// Whether a default leaves the path out. `beside_composer`: the folder it lies in has a `composer.json`.
-    pub fn verdict(&self, path: &Path, is_directory: bool, beside_composer: bool) -> Verdict {
-        if is_directory && beside_composer && path.file_name().is_some_and(|name| name == "vendor") {
-            return Verdict::Leave(Rule::Default("vendor/".to_owned()));
+    /// The default that leaves the path out. `beside_composer`: the folder it lies in has a `composer.json`.
+    pub fn find(&self, path: &Path, is_directory: bool, beside_composer: bool) -> Option<Rule> {
+        let name = path.file_name()?;
+        if is_directory && beside_composer && name == "vendor" {
+            return Some(Rule::Default("vendor/".to_owned()));
         }
-        match self.patterns.matched(path, is_directory) {
-            Match::Ignore(glob) => Verdict::Leave(Rule::Default(glob.original().to_owned())),
-            _ => Verdict::Silent,
-        }
+        let pattern = self.patterns.find(name.as_bytes(), is_directory)?;
+        Some(Rule::Default(pattern.text.clone()))
     }
 }

@@ -52,6 +52,7 @@ impl Engine {
             name: name.parse().unwrap(),
             folder: folder.to_owned(),
             source: SourceOptions::default(),
+            strict: false,
             message: None,
             author: None,
             commit: None,

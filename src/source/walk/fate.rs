@@ -1,0 +1,182 @@
+//! What becomes of one entry of a folder: the order in which the rules count.
+
+use std::fs::{self, FileType};
+use std::io::Read;
+use std::path::Path;
+
+use super::{Inherited, Walk};
+use crate::format::tree::STATE_DIRECTORY;
+use crate::source::defaults::{self, Clue, LOCK_FILES, Suspicion};
+use crate::source::rules::{Verdict, WORKSPACE_IGNORE};
+use crate::source::{Admission, Line, Rule, SourceError};
+
+/// How much of a file tells whether it is a private key or holds credentials, in bytes.
+const HEAD: u64 = 4_096;
+
+/// What becomes of one thing in a folder.
+pub(super) enum Fate {
+    Goes(Admission),
+    Stays(Rule),
+    Descend(Inherited),
+    AskGit,
+    Unseen,
+}
+
+impl Fate {
+    /// Why it goes, if it does or may.
+    pub(super) fn admission(&self) -> Option<Admission> {
+        match self {
+            Self::Goes(admission) => Some(admission.clone()),
+            Self::Descend(Inherited { taken_back: Some(line), .. }) => Some(Admission::TakenBack(line.clone())),
+            Self::Descend(Inherited { tracked_only: Some(rule), .. }) => Some(Admission::TrackedOnly(rule.clone())),
+            Self::Descend(_) | Self::AskGit => Some(Admission::Unruled),
+            Self::Stays(_) | Self::Unseen => None,
+        }
+    }
+}
+
+impl Walk<'_> {
+    /// Decides, in the order of `docs/source.md`.
+    pub(super) fn fate(
+        &mut self,
+        path: &Path,
+        bytes: &[u8],
+        kind: FileType,
+        inherited: &Inherited,
+        composer: bool,
+    ) -> Result<Fate, SourceError> {
+        let name = path.file_name().unwrap_or_default();
+        if name == ".git" || bytes.eq_ignore_ascii_case(STATE_DIRECTORY.as_bytes()) {
+            return Ok(Fate::Unseen);
+        }
+        // A `!` for a folder is no `!` for the secrets in it: the pattern must name the file.
+        let (mut taken_back, mut named) = (inherited.taken_back.clone(), false);
+        match self.own.verdict(path, kind.is_dir()) {
+            Verdict::Leave(rule) => return Ok(Fate::Stays(rule)),
+            Verdict::Take { line, by_name } => (taken_back, named) = (Some(line), by_name),
+            Verdict::Silent => {}
+        }
+        if kind.is_dir() {
+            return Ok(self.fate_of_folder(path, bytes, taken_back, inherited, composer));
+        }
+        let tracked = inherited.listed.then(|| self.git.files.get(bytes).copied()).flatten();
+        let secret = if named || !kind.is_file() { Ok(false) } else { is_secret(path) };
+        let shown = String::from_utf8_lossy(bytes);
+        if matches!(secret, Ok(true)) {
+            if tracked == Some(true) {
+                self.warnings.push(format!(
+                    "`{shown}` is tracked by git and looks like a secret: it is left out (`!/{shown}` in {WORKSPACE_IGNORE} takes it)"
+                ));
+            }
+            return Ok(Fate::Stays(Rule::Secret));
+        }
+        if !kind.is_file() && !kind.is_symlink() {
+            return Ok(Fate::Stays(Rule::Special));
+        }
+        let fate = self.fate_by_rules(path, &shown, tracked, taken_back, inherited);
+        // One that can't be read is in nobody's way when it doesn't go.
+        if matches!(fate, Fate::Goes(_)) {
+            secret?;
+            if !named && kind.is_file() && holds_credentials(path, &shown)? {
+                self.credentials.push(shown.into_owned());
+            }
+        }
+        Ok(fate)
+    }
+
+    /// What the rules say of a file or link that is no secret.
+    fn fate_by_rules(
+        &mut self,
+        path: &Path,
+        shown: &str,
+        tracked: Option<bool>,
+        taken_back: Option<Line>,
+        inherited: &Inherited,
+    ) -> Fate {
+        if let Some(line) = taken_back {
+            return Fate::Goes(Admission::TakenBack(line));
+        }
+        if tracked == Some(true) {
+            return Fate::Goes(Admission::Tracked);
+        }
+        if let Some(rule) = &inherited.tracked_only {
+            return Fate::Stays(rule.clone());
+        }
+        let ignored = match self.ignore_files.last() {
+            Some(files) if !inherited.listed => files.verdict(path, false),
+            _ if tracked.is_none() => Verdict::Leave(Rule::Git),
+            _ => Verdict::Silent,
+        };
+        let admission = match ignored {
+            Verdict::Leave(rule) => {
+                let lock =
+                    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| LOCK_FILES.contains(&name));
+                if lock && self.options.include_lock {
+                    return Fate::Goes(Admission::Lock(rule));
+                }
+                if lock {
+                    self.locks.insert(shown.to_owned());
+                }
+                return Fate::Stays(rule);
+            }
+            Verdict::Take { line, .. } => Admission::TakenBack(line),
+            Verdict::Silent => Admission::Unruled,
+        };
+        self.defaults.find(path, false, false).map_or(Fate::Goes(admission), Fate::Stays)
+    }
+
+    fn fate_of_folder(
+        &mut self,
+        path: &Path,
+        bytes: &[u8],
+        taken_back: Option<Line>,
+        inherited: &Inherited,
+        composer: bool,
+    ) -> Fate {
+        let into =
+            |taken_back, tracked_only| Fate::Descend(Inherited { taken_back, tracked_only, listed: inherited.listed });
+        if taken_back.is_some() {
+            return into(taken_back, None);
+        }
+        let default = self.defaults.find(path, true, composer);
+        let rule = inherited.tracked_only.clone().or(default);
+        if let Some(files) = self.ignore_files.last().filter(|_| !inherited.listed) {
+            return match (rule, files.verdict(path, true)) {
+                (Some(rule), _) | (None, Verdict::Leave(rule)) => Fate::Stays(rule),
+                _ => into(None, None),
+            };
+        }
+        let tracked = self.git.folders_with_tracked.contains(bytes) || self.git.files.get(bytes) == Some(&true);
+        match rule {
+            Some(rule) if tracked => into(None, Some(rule)),
+            Some(rule) => Fate::Stays(rule),
+            None if self.git.folders.contains(bytes) || self.git.files.contains_key(bytes) => into(None, None),
+            None => Fate::AskGit,
+        }
+    }
+}
+
+fn is_secret(path: &Path) -> Result<bool, SourceError> {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(false) };
+    match defaults::suspicion(name) {
+        Suspicion::None => Ok(false),
+        Suspicion::Certain => Ok(true),
+        Suspicion::LookInside => Ok(defaults::is_private_key(&head(path)?)),
+    }
+}
+
+/// Whether a file, named so in the tree, looks like one that holds credentials.
+fn holds_credentials(path: &Path, shown: &str) -> Result<bool, SourceError> {
+    match defaults::clue(shown) {
+        Clue::None => Ok(false),
+        Clue::Name => Ok(true),
+        Clue::Content => Ok(defaults::has_credentials(&head(path)?)),
+    }
+}
+
+fn head(path: &Path) -> Result<Vec<u8>, SourceError> {
+    let mut head = Vec::new();
+    let file = fs::File::open(path).map_err(|error| SourceError::unreadable(path, error))?;
+    file.take(HEAD).read_to_end(&mut head).map_err(|error| SourceError::unreadable(path, error))?;
+    Ok(head)
+}
