@@ -17,6 +17,7 @@ use crate::source::SourceError;
 use crate::store::StoreError;
 use crate::store::bucket::BucketError;
 use crate::version::VersionError;
+use crate::watch::WatchError;
 
 /// How `workspace` ends. Part of the interface: scripts rely on these numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +101,8 @@ fn peel<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error
         }
     } else if let Some(DecisionError::Version(inner)) = error.downcast_ref() {
         inner
+    } else if let Some(WatchError::Publish(inner)) = error.downcast_ref() {
+        inner
     } else if let Some(VersionError::Store(inner)) = error.downcast_ref() {
         inner
     } else {
@@ -156,6 +159,12 @@ fn of_domain(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Vec<Str
         let hint =
             "`workspace status` shows what runs in this container; with a name it works where S3_ENDPOINT is set";
         return Some((Exit::Usage, vec![hint.to_owned()]));
+    }
+    if let Some(WatchError::Overtaken { name, found, .. }) = cause.downcast_ref() {
+        let hint = format!(
+            "`workspace download {name}@{found} DIR` shows theirs; the same command again publishes this folder"
+        );
+        return Some((Exit::Conflict, vec![hint]));
     }
     let (exit, hint) = cause
         .downcast_ref()

@@ -3,7 +3,7 @@
 //! Dependencies point one way, from commands down to plain data:
 //!
 //! ```text
-//! cli → commands → run, compose, relay, static_site → publish, checkout, grant → version → source, application → format → store → embedded → names
+//! cli → commands → watch, run, compose, relay, static_site → publish, checkout, grant → version → source, application → format → store → embedded → names
 //! ```
 //!
 //! The format of everything that lies in a bucket is described in [`format`].
@@ -33,3 +33,4 @@ pub mod source;
 pub mod static_site;
 pub mod store;
 pub mod version;
+pub mod watch;

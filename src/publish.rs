@@ -31,9 +31,9 @@ use crate::store::bucket::BucketError;
 use crate::store::{RequestCounts, StoreError};
 use crate::version::VersionError;
 
-pub use attempt::Publisher;
+pub use attempt::{Publisher, Session};
 pub use decide::{Changed, Decided, DecisionError, decide, set_retry, set_route, set_stopped};
-pub use look::preview;
+pub use look::{Look, preview};
 pub use remove::{Removed, remove};
 pub use writable::{open_for_writing, open_known};
 
@@ -201,6 +201,18 @@ pub enum PublishError {
     /// A background task died.
     #[error("a part of the upload failed unexpectedly")]
     Task(#[from] tokio::task::JoinError),
+}
+
+impl PublishError {
+    /// Whether the store is away or failing, so that trying again later may help.
+    pub fn is_store_away(&self) -> bool {
+        match self {
+            Self::Store(error)
+            | Self::Bucket(BucketError::Store(error))
+            | Self::Version(VersionError::Store(error)) => error.is_retryable(),
+            _ => false,
+        }
+    }
 }
 
 /// The moment of a publication, and where ids come from: arguments, so that tests can choose them.

@@ -25,6 +25,7 @@ pub use defaults::LOCK_FILES;
 pub use explain::{Explanation, Fate, explain};
 pub use git::{Commit, commit_of, is_ancestor};
 pub use git_files::GitPlaces;
+pub use git_files::repository_folder_of;
 pub use guard::{Limits, many_new};
 pub use provenance::Provenance;
 pub use walk::select;
@@ -51,6 +52,15 @@ pub struct Selection {
     pub excluded: Vec<Excluded>,
     /// What the person ought to look at.
     pub warnings: Vec<String>,
+    /// The folders that were looked into, nothing for the root, each other with a `/` at its end: what comes and goes elsewhere
+    /// is no source.
+    pub folders: Vec<String>,
+}
+
+/// Whether a file goes or stays is decided by its content, too.
+pub fn decides_by_content(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    defaults::suspicion(name) == defaults::Suspicion::LookInside || defaults::clue(path) != defaults::Clue::None
 }
 
 /// An entry that goes.

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -28,6 +29,25 @@ pub async fn unless<T>(context: &Context, committing: &AtomicBool, work: impl Fu
         outcome = &mut work => Some(outcome),
         () = signals.next() => std::process::exit(i32::from(Exit::Interrupted as u8)),
     }
+}
+
+/// The same for work that commits again and again and never ends by itself: only the commit under way is waited for.
+pub async fn between<T>(context: &Context, committing: &AtomicBool, work: impl Future<Output = T>) -> Option<T> {
+    const LOOK: Duration = Duration::from_millis(20);
+    let mut signals = Signals::listen();
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        outcome = &mut work => return Some(outcome),
+        () = signals.next() => context.output.note("Stopping"),
+    }
+    while committing.load(Ordering::SeqCst) {
+        tokio::select! {
+            outcome = &mut work => return Some(outcome),
+            () = signals.next() => std::process::exit(i32::from(Exit::Interrupted as u8)),
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+    None
 }
 
 /// SIGINT and SIGTERM, as far as they can be listened to.

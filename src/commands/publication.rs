@@ -20,6 +20,7 @@ use crate::output::{count, escape, size};
 use crate::publish::{self, Outcome, Publication, Publisher};
 use crate::settings::Purpose;
 use crate::source::{Excluded, Provenance};
+use crate::store::Store;
 use crate::store::bucket::WriteConsent;
 
 /// How many kinds of exclusion the summary names.
@@ -54,18 +55,18 @@ pub struct SourceArgs {
     #[command(flatten)]
     wait: WaitArgs,
     #[command(flatten)]
-    writer: WriterArgs,
+    pub writer: WriterArgs,
 }
 
 /// What a writer may have to agree to.
 #[derive(Debug, Clone, Copy, clap::Args)]
-struct WriterArgs {
+pub struct WriterArgs {
     /// Use a bucket that holds other objects without asking
     #[arg(long)]
-    yes: bool,
+    pub yes: bool,
     /// Write to a server without conditional writes: nobody else writes at the same time
     #[arg(long)]
-    single_writer: bool,
+    pub single_writer: bool,
 }
 
 /// What came of it, for programs: these fields are an interface.
@@ -100,6 +101,28 @@ pub struct ExcludedReport {
 }
 
 impl Report {
+    /// Of a publication.
+    pub fn new(report: &publish::Report, store: &Store, seconds: f64, wait: Option<WaitReport>) -> Self {
+        Self {
+            outcome: report.outcome,
+            name: report.name.to_string(),
+            version: report.number,
+            id: report.id.to_string(),
+            files: report.files,
+            bytes: report.bytes,
+            sent_files: report.sent_files,
+            sent_bytes: report.requests.sent,
+            new_bytes: report.new_bytes,
+            requests: report.requests.requests,
+            excluded: Self::excluded(&report.excluded),
+            runtime: report.runtime.clone(),
+            tag: report.tag.as_ref().map(ToString::to_string),
+            location: store.location(),
+            seconds,
+            wait,
+        }
+    }
+
     /// For a list of what did not go.
     pub fn excluded(excluded: &[Excluded]) -> Vec<ExcludedReport> {
         let one = |entry: &Excluded| ExcludedReport { path: entry.path.clone(), rule: entry.rule.to_string() };
@@ -176,24 +199,7 @@ pub async fn run(
     };
     let exit = wait.as_ref().map_or(Exit::Success, |wait| wait.outcome.exit());
     if args.json {
-        output.json(&Report {
-            outcome: report.outcome,
-            name: report.name.to_string(),
-            version: report.number,
-            id: report.id.to_string(),
-            files: report.files,
-            bytes: report.bytes,
-            sent_files: report.sent_files,
-            sent_bytes: report.requests.sent,
-            new_bytes: report.new_bytes,
-            requests: report.requests.requests,
-            excluded: Report::excluded(&report.excluded),
-            runtime: report.runtime.clone(),
-            tag: report.tag.as_ref().map(ToString::to_string),
-            location: store.location(),
-            seconds,
-            wait,
-        })?;
+        output.json(&Report::new(&report, &store, seconds, wait))?;
     }
     match failed {
         Some(error) => {
@@ -203,7 +209,8 @@ pub async fn run(
     }
 }
 
-fn say(context: &Context, report: &publish::Report, location: &str, seconds: f64, waits: bool) {
+/// Says what came of it.
+pub fn say(context: &Context, report: &publish::Report, location: &str, seconds: f64, waits: bool) {
     let output = &context.output;
     let (name, number) = (&report.name, report.number);
     if let Some(line) = left_out(&report.excluded) {

@@ -1,5 +1,7 @@
 //! `workspace upload`: the folder becomes the next version.
 
+mod watch;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,6 +22,7 @@ use crate::source::{self, Admission, Explanation, Fate, Line, Rule};
 #[command(after_help = "Examples:
   workspace upload myapp                      this folder
   workspace upload myapp ./app -m 'New logo'  another folder, with a message
+  workspace upload myapp . --watch            every save becomes a version
   workspace upload myapp . --wait=5m          until the hosts serve it, at most five minutes
   workspace upload myapp . --dry-run          what would go, and what would not
   workspace upload myapp . --explain a/b.js   which rule decides on a file or folder")]
@@ -29,6 +32,9 @@ pub struct Args {
     /// Only list what would go and what would not
     #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
+    /// Go on: every save becomes a version, until Ctrl-C
+    #[arg(long, conflicts_with_all = ["wait", "dry_run", "explain"])]
+    watch: bool,
     /// Only say which rule decides on this path: a file or folder in DIR
     #[arg(long, value_name = "PATH", conflicts_with_all = ["wait", "dry_run"])]
     explain: Option<PathBuf>,
@@ -44,6 +50,9 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     if args.dry_run {
         let preview = publish::preview(&publication.folder, &publication.source)?;
         return dry_run(context, &preview, source.strict, source.json);
+    }
+    if args.watch {
+        return watch::run(context, publication, &source).await;
     }
     publication::run(context, publication, Purpose::Interactive, &source).await
 }

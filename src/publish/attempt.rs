@@ -22,8 +22,8 @@ use crate::names::{Tag, WorkspaceName};
 use crate::output::{Observer, Phase};
 use crate::source::{self, SourceKind};
 use crate::store::bucket::WriteConsent;
-use crate::store::{Store, StoreError};
-use crate::version::{self, Read, VersionError};
+use crate::store::{ETag, Store, StoreError};
+use crate::version::{self, Loaded, Read, VersionError};
 
 /// How often the folder is looked at again because files came and went.
 const LOOKS: u32 = 4;
@@ -59,9 +59,64 @@ pub(super) struct State {
     pub(super) told: HashSet<String>,
     /// Whether the plan says how to start it, in an image that there is.
     pub(super) runnable: bool,
+    /// What the ref's ETag is after the commit, where the server's reply told.
+    pub(super) etag: Option<ETag>,
+    /// What is known of the current version without asking, and of the one that was committed.
+    pub(super) loaded: Option<(Ulid, Arc<Loaded>)>,
+    /// Whether small packs may be folded, and old versions be looked through for contents: it takes its time.
+    pub(super) thorough: bool,
+    /// Whether another publication comes after this one.
+    pub(super) goes_on: bool,
+}
+
+/// What one who publishes a folder again and again keeps in between.
+///
+/// What is reused is found in the current version alone, so that nothing has to be read; the ref is not read either as long as
+/// nobody else writes it.
+pub struct Session {
+    /// The folder, as it was seen last.
+    pub look: Look,
+    read: Option<Read>,
+    loaded: Option<(Ulid, Arc<Loaded>)>,
+    told: HashSet<String>,
+}
+
+impl Session {
+    /// Begins with a look at the folder.
+    pub fn new(look: Look) -> Self {
+        Self { look, read: None, loaded: None, told: HashSet::new() }
+    }
+
+    /// The number of the version that is current, as far as it is known.
+    pub fn current(&self) -> Option<u64> {
+        self.read.as_ref().map(|read| read.reference.current)
+    }
+
+    /// Forgets what is known of the ref: somebody else has changed it, or nobody knows.
+    pub fn doubt(&mut self) {
+        self.read = None;
+    }
 }
 
 impl State {
+    fn new(read: Read, claimed: bool) -> Self {
+        let collections = read.reference.collections;
+        Self {
+            read,
+            claimed,
+            collections,
+            sent: Sent::default(),
+            sent_files: 0,
+            new_bytes: 0,
+            told: HashSet::new(),
+            runnable: false,
+            etag: None,
+            loaded: None,
+            thorough: true,
+            goes_on: false,
+        }
+    }
+
     /// The keys of the workspace.
     pub(super) fn keys(&self, publication: &Publication) -> Keys {
         Keys::new(&publication.name, self.read.reference.root)
@@ -79,11 +134,50 @@ impl Publisher<'_> {
         Ok(report)
     }
 
+    /// Publishes what the session has seen. `thorough`: there is time to put small packs together.
+    pub async fn publish_again(
+        &self,
+        publication: &Publication,
+        session: &mut Session,
+        thorough: bool,
+    ) -> Result<Report, PublishError> {
+        let before = self.store.counts();
+        self.committing.store(false, Ordering::SeqCst);
+        let (read, claimed) = match session.read.take() {
+            Some(read) => (read, false),
+            None => self.claim(&publication.name).await?,
+        };
+        let mut state = State::new(read, claimed);
+        state.loaded = session.loaded.take();
+        // Whoever is strict counts what is wrong now; others hear of each thing once.
+        state.told = if publication.strict { HashSet::new() } else { std::mem::take(&mut session.told) };
+        (state.thorough, state.goes_on) = (thorough, true);
+        let outcome = self.attempts(publication, &mut session.look, &mut state).await;
+        session.told = std::mem::take(&mut state.told);
+        session.loaded = state.loaded.take();
+        let committing = self.committing.load(Ordering::SeqCst);
+        if outcome.is_ok() {
+            self.committing.store(false, Ordering::SeqCst);
+        }
+        match &outcome {
+            Ok(report) if report.outcome == Outcome::Published => {
+                session.read = state.etag.map(|etag| Read { reference: state.read.reference, etag });
+            }
+            Ok(_) => session.read = Some(state.read),
+            Err(_) if committing => {}
+            Err(_) => self.clean_up(publication, &state).await,
+        }
+        self.observer.finish();
+        let mut report = outcome?;
+        report.requests = self.store.counts() - before;
+        Ok(report)
+    }
+
     async fn run(&self, publication: &Publication) -> Result<Report, PublishError> {
         let look = self.look(publication);
         let (look, read) = futures::future::join(look, self.claim(&publication.name)).await;
         // The folder's fault is told first: it is the person's own, and nearer.
-        let look = match look {
+        let mut look = match look {
             Ok(look) => look,
             Err(error) => {
                 if let Ok((read, true)) = &read {
@@ -93,18 +187,11 @@ impl Publisher<'_> {
             }
         };
         let (read, claimed) = read?;
-        let collections = read.reference.collections;
-        let mut state = State {
-            read,
-            claimed,
-            collections,
-            sent: Sent::default(),
-            sent_files: 0,
-            new_bytes: 0,
-            told: HashSet::new(),
-            runnable: false,
-        };
-        let outcome = self.attempts(publication, look, &mut state).await;
+        let mut state = State::new(read, claimed);
+        let outcome = self.attempts(publication, &mut look, &mut state).await;
+        if outcome.is_ok() {
+            look.save(self.cache);
+        }
         if outcome.is_err() && !self.committing.load(Ordering::SeqCst) {
             self.clean_up(publication, &state).await;
         }
@@ -132,7 +219,7 @@ impl Publisher<'_> {
             open_for_writing(self.store, self.cache, &self.consent).await?;
             let root = Ulid::generate();
             match swap::swap(self.store, name, etag.as_ref(), Reference::claimed(root), None).await? {
-                Swapped::Done => {
+                Swapped::Done(_) => {
                     if let Some(read) = version::read_reference(self.store, name).await?
                         && read.reference.root == root
                     {
@@ -148,19 +235,19 @@ impl Publisher<'_> {
     async fn attempts(
         &self,
         publication: &Publication,
-        mut look: Look,
+        look: &mut Look,
         state: &mut State,
     ) -> Result<Report, PublishError> {
         let mut looks = 1;
         for race in 0..RACES {
-            if let Some(report) = self.nothing_to_do(publication, &mut look, state).await? {
+            if let Some(report) = self.nothing_to_do(publication, look, state).await? {
                 return Ok(report);
             }
             open_known(self.store, self.cache, &self.consent).await?;
-            let plan = self.detect(&look, state)?;
+            let plan = self.detect(look, state)?;
             let (contents, loaded) = self.known_contents(publication, state).await?;
-            self.guard(publication, &look, loaded.as_ref(), state)?;
-            let uploads = match self.send(publication, &mut look, contents.clone(), state).await? {
+            self.guard(publication, look, loaded.as_deref(), state)?;
+            let uploads = match self.send(publication, look, contents.clone(), state).await? {
                 Ok(uploads) => uploads,
                 Err(path) if looks == LOOKS => {
                     return Err(PublishError::Moving { folder: publication.folder.clone(), path });
@@ -168,16 +255,16 @@ impl Publisher<'_> {
                 Err(_) => {
                     // Files moved: what was sent stays known, so the next look costs little.
                     looks += 1;
-                    look = self.look(publication).await?;
+                    *look = self.look(publication).await?;
                     continue;
                 }
             };
             let (row, manifest_id) =
-                self.write_manifest(publication, &look, &contents, loaded.as_ref(), plan, state, uploads).await?;
+                self.write_manifest(publication, look, &contents, loaded.as_deref(), plan, state, uploads).await?;
             match self.commit(publication, state, &row).await? {
                 None => {
-                    self.remember(&mut look, state, &row);
-                    return Ok(self.report(Outcome::Published, publication, &look, state, &row));
+                    self.remember(state, &row);
+                    return Ok(self.report(Outcome::Published, publication, look, state, &row));
                 }
                 Some(read) => {
                     self.store.delete_many(&[state.keys(publication).manifest(manifest_id)]).await.ok();
@@ -218,7 +305,6 @@ impl Publisher<'_> {
         if digest(&entries) != current.tree {
             return Ok(None);
         }
-        look.save(self.cache);
         if let Some(tag) = &publication.tag
             && !current.tags.contains(tag)
         {
@@ -254,8 +340,7 @@ impl Publisher<'_> {
         Ok(moved.is_none())
     }
 
-    fn remember(&self, look: &mut Look, state: &State, row: &Row) {
-        look.save(self.cache);
+    fn remember(&self, state: &State, row: &Row) {
         let reference = &state.read.reference;
         self.cache.save_seen(reference.root, row.id);
         let needed: HashSet<Ulid> =

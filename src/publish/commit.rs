@@ -43,7 +43,7 @@ impl Publisher<'_> {
                 return Err(PublishError::TagsFull { name: publication.name.clone() });
             }
             match swap::swap(self.store, &publication.name, Some(&state.read.etag), reference.clone(), None).await? {
-                Swapped::Done => {
+                Swapped::Done(_) => {
                     state.read.reference = reference;
                     return Ok(());
                 }
@@ -89,8 +89,9 @@ impl Publisher<'_> {
         let etag = state.read.etag.clone();
         // An error here leaves open whether the swap happened, so nothing is cleaned up: `committing` stays set.
         match swap::swap(self.store, &publication.name, Some(&etag), reference.clone(), Some(row.id)).await? {
-            Swapped::Done => {
+            Swapped::Done(etag) => {
                 state.read.reference = reference;
+                state.etag = etag;
                 Ok(None)
             }
             Swapped::Lost(read) => {

@@ -71,7 +71,7 @@ pub async fn decide(
             return Ok(Decided { changed: Changed::No, reference: found.reference });
         }
         match swap(store, name, Some(&found.etag), reference.clone(), None).await? {
-            Swapped::Done => return Ok(Decided { changed: Changed::Yes, reference }),
+            Swapped::Done(_) => return Ok(Decided { changed: Changed::Yes, reference }),
             Swapped::Lost(Some(read)) if read.reference.is_visible() => found = *read,
             Swapped::Lost(_) => return Err(version::missing(store, name).await.into()),
         }

@@ -77,14 +77,21 @@ impl Publisher<'_> {
         &self,
         publication: &Publication,
         state: &State,
-    ) -> Result<(Arc<ContentIndex>, Option<Loaded>), PublishError> {
+    ) -> Result<(Arc<ContentIndex>, Option<Arc<Loaded>>), PublishError> {
         let mut contents = state.sent.contents.clone();
         let reference = &state.read.reference;
         let Some(current) = reference.current_row() else { return Ok((Arc::new(contents), None)) };
         let keys = state.keys(publication);
-        let loaded = version::load(self.store, self.cache, &keys, reference.root, current).await?;
+        let loaded = match &state.loaded {
+            Some((row, loaded)) if *row == current.id => Arc::clone(loaded),
+            _ => Arc::new(version::load(self.store, self.cache, &keys, reference.root, current).await?),
+        };
         let mut live = ContentIndex::default();
         live.add_manifest(&loaded.manifest);
+        if !state.thorough {
+            contents.absorb(live);
+            return Ok((Arc::new(contents), Some(loaded)));
+        }
         let folded = folded(&live);
         contents.absorb(live);
         let mut older: BTreeMap<Ulid, Vec<&Row>> = BTreeMap::new();
@@ -234,6 +241,11 @@ impl Publisher<'_> {
             locked: false,
             other: BTreeMap::new(),
         };
+        let base_size = base_id.and(loaded).map_or(bytes.len() as u64, |loaded| loaded.base_size);
+        if state.goes_on {
+            let base = base_id.and(base).cloned();
+            state.loaded = Some((row.id, Arc::new(Loaded { manifest, base, base_size })));
+        }
         let bytes = Bytes::from(bytes);
         self.cache.save_manifest(state.read.reference.root, id, &bytes);
         state.sent.manifests.push(id);

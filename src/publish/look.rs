@@ -9,7 +9,7 @@ use super::{Preview, PublishError};
 use crate::application::{self, SourceTree};
 use crate::cache::{Cache, Index};
 use crate::format::{Content, Entry, Hash, Kind};
-use crate::source::{self, Selection, SourceEntry, SourceKind, SourceOptions};
+use crate::source::{self, Selection, SourceEntry, SourceKind, SourceOptions, Stat};
 
 /// The largest file that detection reads, in bytes: lock files of large projects have some MiB.
 const LARGEST_READ: u64 = 64 << 20;
@@ -47,6 +47,39 @@ impl Look {
         let index = cache.index(&selection.root);
         let hashes = scan::known(&selection.entries, &index);
         Ok(Self { selection, hashes, index })
+    }
+
+    /// Walks the folder again; what was hashed before is known.
+    pub fn again(&mut self, options: &SourceOptions) -> Result<(), PublishError> {
+        self.selection = source::select(&self.selection.root, options)?;
+        self.hashes = scan::known(&self.selection.entries, &self.index);
+        let paths: HashSet<&str> = self.selection.entries.iter().map(|entry| entry.path.as_str()).collect();
+        self.index.retain(|path| paths.contains(path));
+        Ok(())
+    }
+
+    /// Looks at these files again, and at nothing else. False where that is not enough: something came, went, or became
+    /// something else.
+    pub fn touch<'p>(&mut self, paths: impl IntoIterator<Item = &'p str>) -> Result<bool, PublishError> {
+        for path in paths {
+            let found = self.selection.entries.binary_search_by(|entry| entry.path.as_str().cmp(path));
+            let there = std::fs::symlink_metadata(self.selection.root.join(path));
+            match (found, there) {
+                (Ok(at), Ok(metadata)) if metadata.is_file() => {
+                    let entry = &mut self.selection.entries[at];
+                    if !matches!(entry.kind, SourceKind::File(_)) || source::decides_by_content(path) {
+                        return Ok(false);
+                    }
+                    entry.kind = SourceKind::File(Stat::of(&metadata));
+                    // Times tell a change only after a while, and somebody says that there was one.
+                    self.hashes[at] = (metadata.len() == 0).then(|| Hash::of(b""));
+                }
+                // It was there for a moment, or never was source.
+                (Err(_), Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// Takes in what reading a file told.

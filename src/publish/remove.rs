@@ -40,7 +40,7 @@ pub async fn remove(store: &Store, name: &WorkspaceName, conditional_delete: boo
         let tombstone = Reference::tombstone(root, found.reference.nonces.clone());
         match swap(store, name, Some(&found.etag), tombstone, None).await? {
             // Or somebody else deleted it, or made it anew since: what is left below the old root may go.
-            Swapped::Done | Swapped::Lost(None) => break,
+            Swapped::Done(_) | Swapped::Lost(None) => break,
             Swapped::Lost(Some(read)) if read.reference.root != root => break,
             Swapped::Lost(Some(read)) => found = *read,
         }

@@ -21,8 +21,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What came of a swap.
 #[derive(Debug)]
 pub enum Swapped {
-    /// It is in place.
-    Done,
+    /// It is in place; under this ETag, where the server's own reply told.
+    Done(Option<ETag>),
     /// Somebody else changed the ref first; this is what it is now.
     Lost(Option<Box<Read>>),
 }
@@ -48,7 +48,7 @@ pub async fn swap(
             tokio::time::sleep(pause(attempt)).await;
         }
         match store.put_once(&key, body.clone(), condition()).await {
-            Ok(_) => return Ok(Swapped::Done),
+            Ok(etag) => return Ok(Swapped::Done(Some(etag))),
             // On `If-Match` AWS says 404 when the object is gone, others 412.
             Err(StoreError::Precondition { .. } | StoreError::NotFound { .. }) => {}
             Err(error) if error.is_ambiguous() || error.is_retryable() => last = Some(error),
@@ -66,7 +66,7 @@ pub async fn swap(
             read.reference.bears(nonce) || row.is_some_and(|id| read.reference.rows.iter().any(|row| row.id == id))
         };
         if found.as_ref().is_some_and(ours) {
-            return Ok(Swapped::Done);
+            return Ok(Swapped::Done(None));
         }
         let untouched = match (&found, etag) {
             (None, None) => true,

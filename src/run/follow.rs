@@ -27,7 +27,7 @@ enum Event {
     /// It is over: the code to end with.
     End(Result<u8, RunError>),
     /// Another version is meant.
-    Next(Resolved),
+    Next(Box<Resolved>),
     /// The application ended; whether it had been ready.
     Down { was_ready: bool },
     /// The pause after an end is over.
@@ -65,7 +65,7 @@ impl Run<'_> {
                 }
                 Event::Next(resolved) => {
                     pause = PAUSE;
-                    let taken = self.take(source, resolved, &mut record, &mut application, &mut running).await?;
+                    let taken = self.take(source, *resolved, &mut record, &mut application, &mut running).await?;
                     if let Some(code) = taken {
                         return Ok(code);
                     }
@@ -98,7 +98,7 @@ impl Run<'_> {
                 }
             };
             return tokio::select! {
-                resolved = next => Event::Next(resolved),
+                resolved = next => Event::Next(Box::new(resolved)),
                 _ = self.signals.stop() => Event::End(Ok(STOPPED_EARLY)),
                 () = pause => Event::Again,
             };
@@ -107,7 +107,7 @@ impl Run<'_> {
         let mut teller = Teller::of(self.output, &self.state_dir, &mut self.state, listening);
         let (processes, signals) = (&mut self.processes, &mut self.signals);
         let end = match supervised.until(next, processes, signals, |news| teller.tell(news)).await {
-            Turn::Came(resolved) => return Event::Next(resolved),
+            Turn::Came(resolved) => return Event::Next(Box::new(resolved)),
             Turn::Ended(end) => end,
         };
         let Some(up) = running.take() else { return Event::Again };

@@ -84,7 +84,7 @@ impl Run<'_> {
         let mut running = self.launch(application)?;
         let mut teller = Teller::of(self.output, &self.state_dir, &mut self.state, &mut running.listening);
         let (processes, signals) = (&mut self.processes, &mut self.signals);
-        let end = running.supervised.to_the_end(processes, signals, |news| teller.tell(news)).await;
+        let end = running.supervised.follow(processes, signals, |news| teller.tell(news)).await;
         self.ended(application, running, end)
     }
 

@@ -110,7 +110,6 @@ impl Life {
                 self.stop(signal, Reason::Asked, now)
             }
             (Event::Replace, Stage::Starting { .. } | Stage::Ready) => self.stop(Signal::TERM, Reason::Replaced, now),
-            (Event::Replace, Stage::Stopping { .. }) => Action::Nothing,
             // It ends already; now for good.
             (Event::Signal(_, true), Stage::Stopping { reason: reason @ Reason::Replaced, .. }) => {
                 *reason = Reason::Asked;
@@ -127,7 +126,7 @@ impl Life {
                 *last = reason;
                 Action::Nothing
             }
-            (Event::Probed(_), _) | (Event::Deadline, Stage::Ready) => Action::Nothing,
+            (Event::Probed(_) | Event::Replace, _) | (Event::Deadline, Stage::Ready) => Action::Nothing,
             (Event::Deadline, Stage::Starting { last }) => {
                 let last = std::mem::take(last);
                 self.stop(Signal::TERM, Reason::NeverReady(last), now)
@@ -182,7 +181,7 @@ impl Supervised {
     }
 
     /// Follows it until nothing of it is left.
-    pub(super) async fn to_the_end(
+    pub(super) async fn follow(
         &mut self,
         processes: &mut Processes,
         signals: &mut Signals,
@@ -203,7 +202,7 @@ impl Supervised {
     ) -> End {
         let action = self.life.handle(Event::Replace, Instant::now());
         self.act(action, &mut tell);
-        self.to_the_end(processes, signals, tell).await
+        self.follow(processes, signals, tell).await
     }
 
     /// Follows it until nothing of it is left, or something else comes. May be called again after that.

@@ -104,6 +104,12 @@ fn repository_folder(top: &Path) -> Option<PathBuf> {
     Some(top.join(text.strip_prefix("gitdir:")?.trim()))
 }
 
+/// The folder of the repository whose work tree a folder lies in.
+pub fn repository_folder_of(folder: &Path) -> Option<PathBuf> {
+    let top = folder.ancestors().find(|folder| is_top(folder))?;
+    repository_folder(top).map(|git| plain(&git))
+}
+
 /// What all work trees of a repository share.
 fn common_folder(directory: &Path) -> PathBuf {
     match fs::read_to_string(directory.join("commondir")) {

@@ -88,6 +88,7 @@ struct Walk<'a> {
     excluded: Vec<Excluded>,
     warnings: Vec<String>,
     unknown_to_git: Vec<(PathBuf, String)>,
+    folders: Vec<String>,
     /// Lock files that a rule leaves out.
     locks: HashSet<String>,
     /// What goes and looks like credentials.
@@ -110,6 +111,7 @@ impl<'a> Walk<'a> {
             excluded: Vec::new(),
             warnings: Vec::new(),
             unknown_to_git: Vec::new(),
+            folders: Vec::new(),
             locks: HashSet::new(),
             credentials: Vec::new(),
         };
@@ -161,6 +163,7 @@ impl<'a> Walk<'a> {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !prefix.is_empty() => return Ok(()),
             other => other.map_err(|error| SourceError::unreadable(folder, error))?,
         };
+        self.folders.push(prefix.to_owned());
         if listing.is_empty() && !prefix.is_empty() && inherited.tracked_only.is_none() {
             let path = prefix.trim_end_matches('/').parse()?;
             self.entries.push(SourceEntry { path, kind: SourceKind::Directory });
@@ -342,6 +345,7 @@ impl<'a> Walk<'a> {
             entries: self.entries,
             excluded: self.excluded,
             warnings: self.warnings,
+            folders: self.folders,
         })
     }
 }

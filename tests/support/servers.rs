@@ -80,8 +80,13 @@ pub struct Server {
 impl Server {
     /// `workspace serve` on a data folder.
     pub fn workspace(directory: &Path) -> Self {
+        Self::workspace_on(directory, 0)
+    }
+
+    /// The same on a port that was chosen, so that it can be stopped and started again.
+    pub fn workspace_on(directory: &Path, port: u16) -> Self {
         let mut child = command(env!("CARGO_BIN_EXE_workspace"))
-            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["serve", "--listen", &format!("127.0.0.1:{port}")])
             .env("WORKSPACE_DATA_DIR", directory)
             .env("S3_ACCESS_KEY", "testing-key")
             .env("S3_SECRET_KEY", "testing-secret")

@@ -51,6 +51,7 @@ impl Source for LocalSource {
 }
 
 /// The process that the tests start: a test file calls it in a test named `runner`.
+#[expect(clippy::print_stderr, reason = "the tests read it")]
 pub fn runner() {
     let Ok(folder) = std::env::var("RUNNER_FOLDER") else {
         return;
