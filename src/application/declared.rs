@@ -20,7 +20,7 @@ pub(super) use mistakes::listed;
 use mistakes::{Entries, Lines};
 pub use mistakes::{Fault, Mistake};
 pub use schema::schema;
-use values::{command, commands, dir, environment, health, lock, nearest, port, runtime, site, text};
+use values::{command, commands, dir, environment, health, lock, nearest, port, runtime, site, text, yes_or_no};
 
 /// The parsed file; everything is optional. Its fields are the file's keys, and their first lines what the published schema
 /// says of them.
@@ -90,6 +90,9 @@ pub(super) struct Declared {
     /// A static site: the folder that is served, after the build if there is one.
     #[schemars(rename = "static", with = "Option<schema::Site>")]
     pub(super) site: Option<StaticSite>,
+    /// Whether what is started takes up changed files by itself: where versions are followed, it isn't started anew.
+    #[schemars(with = "Option<bool>")]
+    pub(super) reload: bool,
     /// Where each key stands, counted from 1.
     #[schemars(skip)]
     lines: BTreeMap<String, usize>,
@@ -100,7 +103,7 @@ pub(super) fn keys() -> Vec<&'static str> {
     KEYS.to_vec()
 }
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "runtime",
     "version",
     "image",
@@ -121,6 +124,7 @@ const KEYS: [&str; 20] = [
     "cpus",
     "lock",
     "static",
+    "reload",
 ];
 
 impl Declared {
@@ -220,6 +224,7 @@ impl Declared {
             "ports" => self.ports = Some(deployment::ports(value)?),
             "secrets" => self.secrets = secrets::read(value)?,
             "lock" => self.lock = lock(value)?,
+            "reload" => self.reload = yes_or_no(&value)?,
             "static" => self.site = site(value)?,
             _ => return Err(Problem::Unknown),
         }
@@ -271,6 +276,10 @@ impl Declared {
         if let Some(health) = &self.health {
             plan.health = Some(health.clone());
             declare("health", plan);
+        }
+        if self.reload {
+            plan.reload = true;
+            declare("reload", plan);
         }
         if let Some(domains) = &self.domains {
             plan.domains.clone_from(domains);

@@ -201,7 +201,7 @@ impl Run<'_> {
                 return Ok(None);
             }
         };
-        let installed = self.is_installed(&next, record).await;
+        let installed = next.plan.install.is_empty() || self.is_installed(&next, record).await;
         let same = application.as_ref().is_some_and(|before| {
             (&before.start, &before.environment, &before.folder) == (&next.start, &next.environment, &next.folder)
         });

@@ -95,6 +95,10 @@ pub(super) fn port(value: &Value) -> Result<u16, Problem> {
     number.ok_or_else(|| Problem::Value("must be a number from 1 to 65535".to_owned()))
 }
 
+pub(super) fn yes_or_no(value: &Value) -> Result<bool, Problem> {
+    value.as_bool().ok_or_else(|| Problem::Value("must be `true` or `false`".to_owned()))
+}
+
 pub(super) fn health(value: Value) -> Result<HealthCheck, Problem> {
     let path = match value {
         Value::Mapping(mapping) => {
