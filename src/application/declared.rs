@@ -136,6 +136,10 @@ impl Declared {
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, ApplicationError> {
+        // Empty, or comments alone: nothing is said.
+        if matches!(serde_yaml::from_str(text), Ok(Value::Null)) {
+            return Ok(Self::default());
+        }
         let lines = Lines::of(text);
         let entries = serde_yaml::from_str::<Entries>(text).map_err(|error| match serde_yaml::from_str(text) {
             Ok(Value::Mapping(_)) | Err(_) => syntax(lines.of_error(&error)),

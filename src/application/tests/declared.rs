@@ -152,6 +152,13 @@ fn what_can_not_be_deployed_is_named_with_its_line() {
 }
 
 #[test]
+fn a_file_that_says_nothing_is_no_mistake() {
+    for text in ["", "\n", "# start: later\n", "---\n"] {
+        assert!(try_look(&[("workspace.yaml", text), ("server.js", "")]).is_ok(), "{text:?}");
+    }
+}
+
+#[test]
 fn all_mistakes_are_named_at_once() {
     let yaml = "prot: 1\nstart: a\nhealth: up\nzzz: 1\nstart: b\nreplica: 2\n";
     assert_eq!(
