@@ -1,17 +1,25 @@
-//! Patterns of ignore files, read and matched as git does. Pure.
+//! Patterns of ignore files. Pure.
 //!
-//! Written against git's documentation (gitignore(5)) and held against git itself by `tests/source_oracle.rs`. It works on
-//! bytes, as git does: names need not be UTF-8, and `?` stands for one byte.
+//! The crate `ignore` matches them. It reads some patterns as ripgrep's users expect them and not as git does, so each
+//! line is said to it in other words, which mean to it what the line means to git. Held against git itself by
+//! `tests/source_oracle.rs`.
 
-/// The patterns of one ignore file, in its order.
-#[derive(Debug, Clone, Default)]
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+/// The patterns of one ignore file.
+#[derive(Debug)]
 pub struct Patterns {
-    patterns: Vec<Pattern>,
-    ignore_case: bool,
+    matcher: Gitignore,
+    /// By what `ignore` got for it. Of lines that are the same to it only the last can decide.
+    lines: HashMap<String, Pattern>,
 }
 
 /// One line of an ignore file.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Pattern {
     /// The line, counted from 1.
     pub line: usize,
@@ -19,325 +27,199 @@ pub struct Pattern {
     pub text: String,
     /// It begins with `!`.
     pub takes_back: bool,
-    directories_only: bool,
-    /// There is no `/` in it, so it is compared with names, not with paths.
-    names: bool,
-    /// Nothing for a pattern that can't match anything, such as one with an unfinished `[`.
-    glob: Option<Glob>,
-}
-
-#[derive(Debug, Clone)]
-struct Glob {
-    /// What a path must begin with, in a pattern for paths. Compared apart, since git then reads the rest as a pattern of
-    /// its own: `a**/b` matches `ab`.
-    prefix: Vec<u8>,
-    tokens: Vec<Token>,
-}
-
-#[derive(Debug, Clone)]
-enum Token {
-    /// This byte; where case doesn't count, in both cases.
-    Byte(u8),
-    /// A byte after a backslash, which git never compares without case.
-    Escaped(u8),
-    /// `?`: any byte but `/`.
-    One,
-    /// `[…]`.
-    Class { negated: bool, members: Vec<Member> },
-    /// `*`: any bytes but `/`.
-    Star,
-    /// `**` as a whole part: any bytes.
-    Everything,
-    /// `**/`: any folders, or none.
-    Folders,
-}
-
-#[derive(Debug, Clone)]
-enum Member {
-    Range(u8, u8),
-    Single(u8),
-    Named(fn(&u8) -> bool),
-    Upper,
+    /// Whether its last part has a letter or digit of a name, where `*` alone takes anything.
+    pub says_a_name: bool,
 }
 
 impl Patterns {
-    /// Reads an ignore file. What git can't understand it passes over, and so do we.
-    pub fn parse(content: &[u8], ignore_case: bool) -> Self {
+    /// Reads an ignore file. What git can't understand it passes over, and so do we. Fails when there is more than `ignore`
+    /// can hold.
+    pub fn parse(content: &[u8], ignore_case: bool) -> Result<Self, ignore::Error> {
         let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
-        let lines = content.split(|byte| *byte == b'\n').enumerate();
-        let patterns = lines.filter_map(|(at, line)| Pattern::parse(at + 1, line)).collect();
-        Self { patterns, ignore_case }
+        // No folder: paths come as the ignore file sees them.
+        let mut builder = GitignoreBuilder::new("");
+        builder.case_insensitive(ignore_case)?;
+        let mut lines = HashMap::new();
+        for (at, line) in content.split(|byte| *byte == b'\n').enumerate() {
+            let Some((translated, pattern)) = Pattern::parse(at + 1, line, ignore_case) else { continue };
+            builder.add_line(None, &translated)?;
+            lines.insert(translated, pattern);
+        }
+        Ok(Self { matcher: builder.build()?, lines })
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.patterns.is_empty()
+        self.lines.is_empty()
     }
 
     /// The last pattern that matches a path below the folder of the ignore file. The path has no `/` at its ends.
     pub fn find(&self, path: &[u8], is_directory: bool) -> Option<&Pattern> {
-        self.patterns.iter().rev().find(|pattern| pattern.matches(path, is_directory, self.ignore_case))
+        self.lines.get(self.matcher.matched(OsStr::from_bytes(path), is_directory).inner()?.original())
     }
 }
 
 impl Pattern {
-    fn parse(line: usize, content: &[u8]) -> Option<Self> {
-        if content.is_empty() || content[0] == b'#' {
-            return None;
-        }
+    /// The pattern, and the line that makes `ignore` match as git does. Nothing for what matches nothing.
+    fn parse(line: usize, content: &[u8], ignore_case: bool) -> Option<(String, Self)> {
         let content = content.strip_suffix(b"\r").unwrap_or(content);
         // git's lines are C strings.
-        let content = content.split(|byte| *byte == 0).next().unwrap_or_default();
-        let content = without_spaces_at_the_end(content);
-        if content.is_empty() {
+        let content = content.split(|byte| *byte == 0).next()?;
+        // `ignore` knows no bytes but those of characters.
+        let content = without_spaces_at_the_end(str::from_utf8(content).ok()?);
+        if content.starts_with('#') {
             return None;
         }
-        let (takes_back, pattern) = match content.strip_prefix(b"!") {
-            Some(rest) => (true, rest),
-            None => (false, content),
-        };
-        let (directories_only, pattern) = match pattern.strip_suffix(b"/") {
-            Some(rest) => (true, rest),
-            None => (false, pattern),
-        };
-        let names = !pattern.contains(&b'/');
-        let text = String::from_utf8_lossy(content).into_owned();
-        Some(Self { line, text, takes_back, directories_only, names, glob: Glob::parse(pattern, names) })
-    }
-
-    fn matches(&self, path: &[u8], is_directory: bool, ignore_case: bool) -> bool {
-        if self.directories_only && !is_directory {
-            return false;
-        }
-        let text = if self.names { path.rsplit(|byte| *byte == b'/').next().unwrap_or_default() } else { path };
-        self.glob.as_ref().is_some_and(|glob| glob.matches(text, ignore_case))
-    }
-
-    /// Whether its last part has a letter or digit of a name, where `*` alone takes anything.
-    pub fn says_a_name(&self) -> bool {
-        let Some(glob) = &self.glob else { return false };
-        let tokens = glob.tokens.iter().map(|token| match token {
-            Token::Byte(byte) | Token::Escaped(byte) => *byte,
-            Token::Folders => b'/',
-            _ => b'*',
-        });
-        let bytes: Vec<u8> = glob.prefix.iter().copied().chain(tokens).collect();
-        let last = bytes.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        last.iter().any(|byte| byte.is_ascii_alphanumeric() || !byte.is_ascii())
+        let (takes_back, pattern) = content.strip_prefix('!').map_or((false, content), |rest| (true, rest));
+        let (directories_only, pattern) = pattern.strip_suffix('/').map_or((false, pattern), |rest| (true, rest));
+        // Without a `/` it is compared with names, not with paths.
+        let names = !pattern.contains('/');
+        let (glob, says_a_name) = translated(pattern.strip_prefix('/').unwrap_or(pattern), names, ignore_case)?;
+        // For a name `ignore` would do the same, unless a class has a `/`, as ours may.
+        let (before, root) = (if takes_back { "!" } else { "" }, if names { "**/" } else { "/" });
+        let after = if directories_only { "/" } else { "" };
+        Some((format!("{before}{root}{glob}{after}"), Self { line, text: content.to_owned(), takes_back, says_a_name }))
     }
 }
 
 /// Spaces at the end don't count unless a backslash keeps them. Tabs do.
-fn without_spaces_at_the_end(line: &[u8]) -> &[u8] {
-    let (mut end, mut at) = (0, 0);
-    while at < line.len() {
-        match line[at] {
-            b' ' => at += 1,
-            b'\\' if at + 1 == line.len() => return line,
-            b'\\' => {
-                at += 2;
-                end = at;
+fn without_spaces_at_the_end(line: &str) -> &str {
+    let kept = line.trim_end_matches(' ');
+    let backslashes = kept.len() - kept.trim_end_matches('\\').len();
+    // One that has another before it keeps nothing.
+    if backslashes % 2 == 1 { &line[..line.len().min(kept.len() + 1)] } else { kept }
+}
+
+/// A glob for `ignore`, and whether its last part says a name.
+fn translated(pattern: &str, names: bool, ignore_case: bool) -> Option<(String, bool)> {
+    // git compares the plain beginning apart, and reads the rest as a pattern of its own: `a**/b` matches `ab`.
+    let begin = pattern.find(['*', '?', '[', '\\']).unwrap_or(pattern.len());
+    let (mut glob, mut says_a_name) = (String::new(), false);
+    let mut characters = pattern.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '?' => glob.push('?'),
+            '[' => characters = class(characters.as_str(), ignore_case, &mut glob)?.chars(),
+            '*' => {
+                let done = pattern.len() - characters.as_str().len() - 1;
+                let many = characters.as_str().starts_with('*');
+                let rest = characters.as_str().trim_start_matches('*');
+                characters = rest.chars();
+                let begins_part = done == begin || pattern[..done].ends_with('/');
+                let ends_part = rest.is_empty() || rest.starts_with('/') || rest.starts_with("\\/");
+                if names || !many || !begins_part || !ends_part {
+                    glob.push('*');
+                } else if let Some(rest) = rest.strip_prefix('/') {
+                    (characters, says_a_name) = (rest.chars(), false);
+                    // Alone in braces it is any folders or none, wherever it stands. At the beginning it is that without
+                    // them, and quicker; but a `/` at the end would mean folders only.
+                    glob.push_str(if glob.is_empty() && !rest.is_empty() { "**/" } else { "{**/}" });
+                } else {
+                    glob.push_str("{**/}*");
+                }
             }
             _ => {
-                at += 1;
-                end = at;
+                let escaped = character == '\\';
+                let literal = if escaped { characters.next()? } else { character };
+                says_a_name = literal != '/' && (says_a_name || literal.is_ascii_alphanumeric() || !literal.is_ascii());
+                match literal {
+                    // Where case doesn't count, git lowers the text, and of the pattern what has no backslash.
+                    _ if escaped && ignore_case && literal.is_ascii_uppercase() => return None,
+                    // In front of a `/` at the end `ignore` would take a backslash away.
+                    '\\' => glob.push_str("[\\]"),
+                    sign if sign == ' ' || sign.is_ascii_punctuation() && sign != '/' => glob.extend(['\\', sign]),
+                    plain => glob.push(plain),
+                }
             }
         }
     }
-    &line[..end]
+    // No path ends with a `/`.
+    (!glob.is_empty() && !glob.ends_with('/')).then_some((glob, says_a_name))
 }
 
-impl Glob {
-    fn parse(pattern: &[u8], names: bool) -> Option<Self> {
-        if names {
-            return Some(Self { prefix: Vec::new(), tokens: tokens(pattern, true)? });
-        }
-        let pattern = pattern.strip_prefix(b"/").unwrap_or(pattern);
-        let plain = pattern.iter().take_while(|byte| !b"*?[\\".contains(byte)).count();
-        Some(Self { prefix: pattern[..plain].to_vec(), tokens: tokens(&pattern[plain..], false)? })
-    }
-
-    fn matches(&self, text: &[u8], ignore_case: bool) -> bool {
-        let Some((start, rest)) = text.split_at_checked(self.prefix.len()) else { return false };
-        let begins = if ignore_case { start.eq_ignore_ascii_case(&self.prefix) } else { start == self.prefix };
-        begins && matches(&self.tokens, rest, ignore_case)
-    }
-}
-
-/// `names`: the text has no `/` in it, and all stars are one.
-fn tokens(pattern: &[u8], names: bool) -> Option<Vec<Token>> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(&byte) = pattern.get(at) {
-        at += 1;
-        match byte {
-            b'\\' => {
-                found.push(Token::Escaped(*pattern.get(at)?));
-                at += 1;
-            }
-            b'?' => found.push(Token::One),
-            b'[' => {
-                let (class, after) = class(pattern, at)?;
-                found.push(class);
-                at = after;
-            }
-            b'*' => {
-                let begins_part = at == 1 || pattern[at - 2] == b'/';
-                let stars = 1 + pattern[at..].iter().take_while(|byte| **byte == b'*').count();
-                at += stars - 1;
-                let rest = &pattern[at..];
-                let whole =
-                    stars > 1 && begins_part && (rest.is_empty() || rest.starts_with(b"/") || rest.starts_with(b"\\/"));
-                found.push(match whole {
-                    _ if names => Token::Everything,
-                    true if rest.starts_with(b"/") => {
-                        at += 1;
-                        Token::Folders
-                    }
-                    true => Token::Everything,
-                    false => Token::Star,
-                });
-            }
-            byte => found.push(Token::Byte(byte)),
-        }
-    }
-    Some(found)
-}
-
-/// Reads `[…]` from behind its `[`. Nothing when it has no end, or names a class that there isn't.
-fn class(pattern: &[u8], mut at: usize) -> Option<(Token, usize)> {
-    let negated = matches!(pattern.get(at)?, b'!' | b'^');
-    at += usize::from(negated);
-    let begin = at;
+/// Writes the class that begins behind a `[`, and returns what comes behind it. Nothing when it has no end, or names a class
+/// that there isn't.
+fn class<'p>(pattern: &'p str, ignore_case: bool, glob: &mut String) -> Option<&'p str> {
+    let (negated, begin) = pattern.strip_prefix(['!', '^']).map_or((false, pattern), |rest| (true, rest));
     let mut members = Vec::new();
     // What a `-` would make a range from.
     let mut from = None;
+    let mut rest = begin;
     loop {
-        let byte = *pattern.get(at)?;
-        let next = pattern.get(at + 1).copied();
-        match byte {
-            b']' if at > begin => return Some((Token::Class { negated, members }, at + 1)),
-            b'\\' => {
-                at += 1;
-                members.push(Member::Single(next?));
-                from = next;
+        let mut characters = rest.chars();
+        let character = characters.next()?;
+        let after = characters.as_str();
+        match character {
+            ']' if rest.len() < begin.len() => {
+                rest = after;
+                break;
             }
-            b'-' if from.is_some() && next.is_some_and(|next| next != b']') => {
-                at += 1;
-                if pattern[at] == b'\\' {
-                    at += 1;
-                }
-                members.push(Member::Range(from?, *pattern.get(at)?));
-                from = None;
+            '-' if from.is_some() && !after.starts_with(']') => {
+                characters = after.strip_prefix('\\').unwrap_or(after).chars();
+                let to = characters.next()?;
+                members.push((from?, to));
+                // To git, a range ends at the first byte, and what is left of the character may begin another.
+                from = (!to.is_ascii()).then_some(to);
             }
-            b'[' if next == Some(b':') => {
-                let name = at + 2;
-                let end = name + pattern[name..].iter().position(|byte| *byte == b']')?;
-                if end > name && pattern[end - 1] == b':' {
-                    members.push(named(&pattern[name..end - 1])?);
-                    from = None;
-                    at = end;
+            '[' if after.starts_with(':') => {
+                let (name, behind) = after[1..].split_once(']')?;
+                if let Some(name) = name.strip_suffix(':') {
+                    members.extend(named(name)?);
+                    (from, characters) = (None, behind.chars());
                 } else {
-                    members.push(Member::Single(byte));
-                    from = Some(byte);
+                    members.push((character, character));
+                    from = Some(character);
                 }
             }
-            byte => {
-                members.push(Member::Single(byte));
-                from = Some(byte);
+            plain => {
+                let single = if plain == '\\' { characters.next()? } else { plain };
+                from = Some(single);
+                // As with letters outside of a class; here, those without a backslash too.
+                if !(ignore_case && single.is_ascii_uppercase()) {
+                    members.push((single, single));
+                }
             }
         }
-        at += 1;
+        rest = characters.as_str();
     }
+    write_class(&members, negated, glob);
+    Some(rest)
 }
 
-fn named(name: &[u8]) -> Option<Member> {
-    Some(Member::Named(match name {
-        b"alnum" => u8::is_ascii_alphanumeric,
-        b"alpha" => u8::is_ascii_alphabetic,
-        b"blank" => |byte| matches!(byte, b' ' | b'\t'),
-        b"cntrl" => u8::is_ascii_control,
-        b"digit" => u8::is_ascii_digit,
-        b"graph" => u8::is_ascii_graphic,
-        b"lower" => u8::is_ascii_lowercase,
-        b"print" => |byte| (b' '..=b'~').contains(byte),
-        b"punct" => u8::is_ascii_punctuation,
+/// Writes a class for `ignore`, each character of ASCII by itself. One beyond ASCII is its bytes, to both.
+fn write_class(members: &[(char, char)], negated: bool, glob: &mut String) {
+    // In git no class matches a `/`.
+    let has = |character: char| match character {
+        '/' => negated,
+        _ => members.iter().any(|(from, to)| (*from..=*to).contains(&character)),
+    };
+    glob.push_str(if negated { "[!" } else { "[" });
+    // Only here a `]` means itself, and a `!` does not: so one of the two, or what no path has.
+    glob.push(if has(']') { ']' } else { '\0' });
+    glob.extend((1..128).map(char::from).filter(|character| !matches!(character, ']' | '-') && has(*character)));
+    for (from, to) in members.iter().map(|(from, to)| (*from.max(&'\x7f'), *to)).filter(|(from, to)| from <= to) {
+        glob.extend([from, '-', to]);
+    }
+    glob.push_str(if has('-') { "-]" } else { "]" });
+}
+
+fn named(name: &str) -> Option<&'static [(char, char)]> {
+    Some(match name {
+        "alnum" => &[('0', '9'), ('A', 'Z'), ('a', 'z')],
+        "alpha" => &[('A', 'Z'), ('a', 'z')],
+        "blank" => &[(' ', ' '), ('\t', '\t')],
+        "cntrl" => &[('\0', '\x1f'), ('\x7f', '\x7f')],
+        "digit" => &[('0', '9')],
+        "graph" => &[('!', '~')],
+        "lower" => &[('a', 'z')],
+        "print" => &[(' ', '~')],
+        "punct" => &[('!', '/'), (':', '@'), ('[', '`'), ('{', '~')],
         // git's own idea of a space has neither form feed nor vertical tab.
-        b"space" => |byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'),
-        b"upper" => return Some(Member::Upper),
-        b"xdigit" => u8::is_ascii_hexdigit,
+        "space" => &[('\t', '\n'), ('\r', '\r'), (' ', ' ')],
+        "upper" => &[('A', 'Z')],
+        "xdigit" => &[('0', '9'), ('A', 'F'), ('a', 'f')],
         _ => return None,
-    }))
-}
-
-impl Token {
-    /// Whether one byte of text matches a token that stands for one byte.
-    fn is(&self, byte: u8, ignore_case: bool) -> bool {
-        // git lowers the text, but of the pattern only plain bytes.
-        let text = if ignore_case { byte.to_ascii_lowercase() } else { byte };
-        let upper = (ignore_case && text.is_ascii_lowercase()).then(|| text.to_ascii_uppercase());
-        match self {
-            Self::Byte(own) if ignore_case => own.to_ascii_lowercase() == text,
-            Self::Byte(own) | Self::Escaped(own) => *own == text,
-            Self::One => byte != b'/',
-            Self::Class { negated, members } => {
-                let is_in = members.iter().any(|member| match member {
-                    Member::Single(own) => *own == text,
-                    Member::Range(from, to) => {
-                        (from..=to).contains(&&text) || upper.is_some_and(|upper| (from..=to).contains(&&upper))
-                    }
-                    Member::Named(is) => is(&text),
-                    Member::Upper => text.is_ascii_uppercase() || upper.is_some(),
-                });
-                byte != b'/' && is_in != *negated
-            }
-            Self::Star | Self::Everything | Self::Folders => false,
-        }
-    }
-}
-
-/// Takes as little as possible for each star, and more for the last one when the rest doesn't fit: an earlier one could only
-/// take what the last one can, since a `*` never leaves its part of the path. So it takes at most length² steps a star.
-fn matches(tokens: &[Token], text: &[u8], ignore_case: bool) -> bool {
-    let (mut token, mut at) = (0, 0);
-    // The last `*`, and the last token that may pass a `/`: where it stands, and where the text behind it begins.
-    let mut star: Option<(usize, usize)> = None;
-    let mut wide: Option<(usize, usize)> = None;
-    loop {
-        match tokens.get(token) {
-            None if at == text.len() => return true,
-            Some(Token::Star) => {
-                star = Some((token, at));
-                token += 1;
-                continue;
-            }
-            Some(Token::Everything | Token::Folders) => {
-                (wide, star) = (Some((token, at)), None);
-                token += 1;
-                continue;
-            }
-            Some(single) if text.get(at).is_some_and(|byte| single.is(*byte, ignore_case)) => {
-                token += 1;
-                at += 1;
-                continue;
-            }
-            _ => {}
-        }
-        if let Some((stands, begins)) = star
-            && text.get(begins).is_some_and(|byte| *byte != b'/')
-        {
-            (star, token, at) = (Some((stands, begins + 1)), stands + 1, begins + 1);
-            continue;
-        }
-        let Some((stands, begins)) = wide else { return false };
-        let step = match tokens[stands] {
-            Token::Folders => text[begins..].iter().position(|byte| *byte == b'/').map(|slash| slash + 1),
-            _ => (begins < text.len()).then_some(1),
-        };
-        let Some(step) = step else { return false };
-        (wide, star) = (Some((stands, begins + step)), None);
-        (token, at) = (stands + 1, begins + step);
-    }
+    })
 }
 
 #[cfg(test)]

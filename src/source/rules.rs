@@ -75,11 +75,12 @@ impl IgnoreStack {
     }
 
     fn push(&mut self, folder: &Path, file: &Path, shown: String, follow: bool) -> Result<(), SourceError> {
-        let content = match read(file, follow) {
-            Ok(content) => content,
-            Err(error) => return Err(SourceError::unreadable(file, error)),
-        };
-        let patterns = content.map(|content| Patterns::parse(&content, self.ignore_case));
+        let patterns = read(file, follow).and_then(|content| {
+            let parse = |content: Vec<u8>| Patterns::parse(&content, self.ignore_case);
+            let too_many = |error| io::Error::other(format!("its patterns are too many or too large: {error}"));
+            content.map(parse).transpose().map_err(too_many)
+        });
+        let patterns = patterns.map_err(|error| SourceError::unreadable(file, error))?;
         let patterns = patterns.filter(|patterns| !patterns.is_empty());
         self.levels.push(patterns.map(|patterns| Level { shown, folder: folder.to_owned(), patterns }));
         Ok(())
@@ -97,7 +98,7 @@ impl IgnoreStack {
             let Some(pattern) = level.patterns.find(below.as_os_str().as_bytes(), is_directory) else { continue };
             let line = Line { file: level.shown.clone(), line: pattern.line, pattern: pattern.text.clone() };
             return if pattern.takes_back {
-                Verdict::Take { line, by_name: pattern.says_a_name() }
+                Verdict::Take { line, by_name: pattern.says_a_name }
             } else {
                 Verdict::Leave(Rule::Line(line))
             };
@@ -130,7 +131,8 @@ pub struct Defaults {
 impl Defaults {
     /// Reads them.
     pub fn new() -> Self {
-        Self { patterns: Patterns::parse(defaults::PATTERNS.join("\n").as_bytes(), false) }
+        let patterns = Patterns::parse(defaults::PATTERNS.join("\n").as_bytes(), false);
+        Self { patterns: patterns.expect("the defaults are few") }
     }
 
     /// The default that leaves the path out. `beside_composer`: the folder it lies in has a `composer.json`.
