@@ -102,6 +102,9 @@ pub fn detect(tree: &dyn SourceTree) -> Result<Detection, ApplicationError> {
     if let Some(dir) = declared.dir.as_deref().filter(|_| folder.is_empty()) {
         return Err(declared.error("dir", Folder::new(tree, None).lacks(dir)));
     }
+    if !tree.contains(WORKSPACE_YAML) && tree.contains("workspace.yml") {
+        warnings.push(format!("`workspace.yml` isn't read: the file is called `{WORKSPACE_YAML}`"));
+    }
     let processes = procfile::read(&folder, &mut warnings)?;
     let given = Given { declared: &declared, web: processes.web.is_some() };
     let detected = languages::detect(&folder, &given, &mut warnings)?;

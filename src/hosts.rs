@@ -145,7 +145,7 @@ fn follows(host: &Host, awaited: &Awaited) -> bool {
 }
 
 fn serves(managed: &Managed, awaited: &Awaited) -> bool {
-    let Some(live) = &managed.live else { return false };
+    let Some(live) = managed.served() else { return false };
     if live.root != awaited.root || (live.row.id != awaited.row && live.row.number <= awaited.number) {
         return false;
     }

@@ -69,6 +69,8 @@ const UNHEALTHY_AFTER: Duration = Duration::from_mins(2);
 pub struct Options {
     /// What to manage; empty: everything.
     pub only: Vec<Pattern>,
+    /// Whose live release goes on to every version in its own containers.
+    pub follow: Vec<Pattern>,
     /// Between two looks at the bucket.
     pub interval: Duration,
     /// How long things may take.
@@ -187,6 +189,8 @@ pub struct Monitor {
     bucket: Ulid,
     holder: crate::format::host::Holder,
     catalogue: Mutex<Catalogue>,
+    /// One look at the bucket at a time.
+    looking: tokio::sync::Mutex<()>,
     workspaces: Mutex<BTreeMap<WorkspaceName, Arc<Tended>>>,
     record: tokio::sync::Mutex<HostRecord>,
     preparing: Semaphore,
@@ -226,6 +230,8 @@ struct Memory {
     known: BTreeMap<Ulid, Target>,
     /// When a release's grant is to be renewed.
     renew: BTreeMap<Ulid, Timestamp>,
+    /// What a live release that follows was told to go on to: its row, and the version.
+    fed: Option<(Ulid, Target)>,
     /// What the relay was last told, by container.
     relayed: Option<(String, Vec<String>)>,
     /// Errors in a row.
@@ -243,6 +249,7 @@ impl Memory {
             created: BTreeMap::new(),
             known: BTreeMap::new(),
             renew: BTreeMap::new(),
+            fed: None,
             relayed: None,
             errors: 0,
             settled_once: false,
@@ -288,6 +295,7 @@ impl Monitor {
             bucket: bucket_id,
             holder: record.holder().clone(),
             catalogue: Mutex::new(Catalogue::default()),
+            looking: tokio::sync::Mutex::new(()),
             workspaces: Mutex::new(BTreeMap::new()),
             record: tokio::sync::Mutex::new(record),
             preparing: Semaphore::new(PREPARING),
@@ -299,7 +307,11 @@ impl Monitor {
             look_only,
             bucket_seen: Mutex::new(Seen { last: std::time::Instant::now(), problem: None }),
         };
-        for (name, managed) in remembered {
+        for (name, mut managed) in remembered {
+            if let Some(failure) = managed.failure.as_mut().filter(|failure| failure.is_of_this_host()) {
+                // What was in the way may have been mended for this start.
+                failure.next_try = None;
+            }
             monitor.tended_with(&name, || managed);
         }
         Ok(Arc::new(monitor))
@@ -323,6 +335,7 @@ impl Monitor {
 
     /// Looks at the bucket once.
     async fn poll(&self) -> Result<Vec<WorkspaceName>, PollError> {
+        let _looking = self.looking.lock().await;
         let present = lock(&self.workspaces).keys().cloned().collect();
         let poll = Poll {
             store: &self.with.store,
@@ -445,7 +458,7 @@ impl http::Reports for Monitor {
                 (false, format!("the bucket was last seen {} s ago: {problem}", age.as_secs()))
             }
             Some(problem) => (true, format!("the bucket was last seen {} s ago: {problem}", age.as_secs())),
-            None => (true, format!("ok: {} workspaces", lock(&self.workspaces).len())),
+            None => (true, format!("ok: {}", crate::output::count(lock(&self.workspaces).len() as u64, "workspace"))),
         }
     }
 

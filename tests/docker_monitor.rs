@@ -127,6 +127,48 @@ fn docker_monitor_tries_again_when_asked_to() {
 }
 
 #[test]
+fn docker_monitor_what_crashes_again_and_again_is_told_and_holds_nobody_up() {
+    let mut site = Site::new();
+    let name = site.name("loop");
+    let server = format!(
+        "if (require('fs').existsSync('marker')) {{ console.log('the reason'); process.exit(9) }}\n{}",
+        SERVER.replace("response.end('crash');", "fs.writeFileSync('marker', '');")
+    );
+    site.upload(&name, "one", &[("server.js", &server)]);
+    site.start();
+    site.wait(&name, "the end of the watch", |managed| managed.good.is_some());
+    let _ = site.ask(&name, "/crash");
+    let told = site.wait(&name, "the report", |managed| managed.failure.is_some()).failure.unwrap();
+    assert!(told.step == "run" && !told.bad && told.reason.contains("code 9"), "{told:#?}");
+    assert!(told.tail.iter().any(|line| line.contains("ready on port")), "{told:#?}");
+    let before = site.log().len();
+    site.upload(&name, "two", &[]);
+    site.live(&name, 2);
+    site.answers(&name, "/", "two");
+    site.wait(&name, "the end of the watch", |managed| managed.good.as_ref().is_some_and(|good| good.row.number == 2));
+    assert_eq!(site.log()[before..].matches("\"went_back\":false").count(), 1, "it went live once");
+
+    // A secret that isn't set: whoever waits hears of it, and it is looked for again at the next start.
+    let yaml = format!("{PLAIN}secrets: [MADE_UP_TOKEN]\n");
+    site.tree("three", &[("workspace.yaml", &yaml)]);
+    let waited = site.workspace().args(["upload", &name, "--yes", "--wait", "tree"]).output().unwrap();
+    let said = String::from_utf8(waited.stderr).unwrap();
+    assert!(waited.status.code() == Some(1) && said.contains("`MADE_UP_TOKEN` is not set"), "{said}");
+    assert!(site.terminate().success());
+    std::fs::write(site.path(".env"), "MADE_UP_TOKEN=made-up\n").unwrap();
+    site.start();
+    site.live(&name, 3);
+
+    // One that never answers doesn't hold up the one that mends it.
+    site.upload(&name, "four", &[("server.js", "setInterval(() => {}, 1000)"), ("workspace.yaml", &yaml)]);
+    site.wait(&name, "the start", |managed| managed.phase == HostPhase::Start);
+    let began = site.log().len();
+    site.upload(&name, "five", &[("workspace.yaml", &yaml)]);
+    site.live(&name, 5);
+    assert!(site.log()[began..].contains("version 5 is wanted instead of 4"));
+}
+
+#[test]
 fn docker_monitor_passes_once_and_shows_what_it_would_do() {
     let mut site = Site::new();
     let (one, other) = (site.name("pass"), site.name("others"));
@@ -506,4 +548,53 @@ fn docker_monitor_two_workspaces_workers_and_replicas() {
     assert!(place("stop-one") < place("start-two"), "{lines:?}");
     assert!(!lines[place("start-two")..].contains(&"tick-one".to_owned()), "{lines:?}");
     wait_until("the old release to be removed", || (containers(&crew).len() == 3).then_some(()));
+}
+
+#[test]
+fn docker_monitor_follows_in_the_same_container() {
+    let mut site = Site::new();
+    let (followed, other) = (site.name("followed"), site.name("plain"));
+    site.flags.extend(["--follow".to_owned(), "test-followed-*".to_owned()]);
+    site.upload(&followed, "one", &[]);
+    site.upload(&other, "one", &[]);
+    site.start();
+    site.live(&followed, 1);
+    site.live(&other, 1);
+    site.answers(&followed, "/", "one");
+    let id = |name: &str| docker(&["inspect", "--format", "{{.Id}}", &format!("workspace-{name}")]);
+    let (before, before_other) = (id(&followed), id(&other));
+    let serves = |site: &Site, number: u64| {
+        site.wait(&followed, &format!("version {number}"), |managed| {
+            managed.served().is_some_and(|served| served.row.number == number) && managed.failure.is_none()
+        })
+    };
+    site.upload(&followed, "two", &[]);
+    site.upload(&other, "two", &[]);
+    site.answers(&followed, "/", "two");
+    serves(&site, 2);
+    site.live(&other, 2);
+    assert_ne!(id(&other), before_other, "what isn't followed is released as ever");
+
+    // A broken version: the container stays, the reason is told, and whoever waits hears of it.
+    site.tree("three", &[("server.js", "console.log('the reason'); process.exit(3)")]);
+    let waited = site.workspace().args(["upload", &followed, "--yes", "--wait", "tree"]).output().unwrap();
+    let said = String::from_utf8(waited.stderr).unwrap();
+    assert!(waited.status.code() == Some(1) && said.contains("ended with code 3"), "{said}");
+    let status = site.command(&["status", &followed]);
+    assert!(status.contains("2 (3 failed)"), "{status}");
+    // The monitor comes back, and nothing happens to it.
+    site.kill();
+    site.start();
+    site.tree("four", &[]);
+    site.command(&["upload", &followed, "--yes", "--wait", "tree"]);
+    site.answers(&followed, "/", "four");
+    serves(&site, 4);
+    assert_eq!(id(&followed), before, "it is the same container");
+    // What can't be had without other containers is released.
+    site.upload(&followed, "five", &[("workspace.yaml", &format!("{PLAIN}memory: 1g\n"))]);
+    site.live(&followed, 5);
+    site.answers(&followed, "/", "five");
+    assert_ne!(id(&followed), before);
+    site.upload(&followed, "six", &[("workspace.yaml", &format!("{PLAIN}memory: 1g\n"))]);
+    site.answers(&followed, "/", "six");
 }

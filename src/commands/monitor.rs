@@ -43,6 +43,10 @@ pub struct Args {
     /// Only these: NAME, NAME@TAG or a pattern with `*`; may be given more than once
     #[arg(long, value_name = "NAME|NAME@TAG|PATTERN")]
     only: Vec<Pattern>,
+    /// For developing: what is live goes on to every version in its own containers, as `compose --follow` does; NAME or a
+    /// pattern, may be given more than once
+    #[arg(long, value_name = "NAME|PATTERN", conflicts_with = "once")]
+    follow: Vec<Pattern>,
     /// Seconds between two looks at the bucket
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     interval: u64,
@@ -122,6 +126,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let asked = if patient { Some(Endpoint::listen(args.listen.unwrap_or(default_address)).await?) } else { None };
     let options = Options {
         only: args.only,
+        follow: args.follow,
         interval: Duration::from_secs(args.interval),
         limits: Limits {
             ready: Duration::from_secs(args.ready_limit),

@@ -24,6 +24,8 @@ use crate::version;
 const POLL: Duration = Duration::from_secs(1);
 /// After so long without any host it is said that there is none.
 const NO_HOST_AFTER: Duration = Duration::from_secs(10);
+/// A next try that comes later than this isn't waited for.
+const SOON: jiff::SignedDuration = jiff::SignedDuration::from_mins(1);
 /// So often in a row the store may fail before that is said.
 const FAILURES_BEFORE_WORD: u32 = 5;
 
@@ -179,8 +181,7 @@ impl Waiting<'_> {
                 Ok(()) => failures = 0,
                 Err(error) => failures = self.after(error, failures)?,
             }
-            let left = limit.saturating_sub(self.began.elapsed());
-            if let Some(ended) = self.look(&awaited, now, left).await? {
+            if let Some(ended) = self.look(&awaited, now).await? {
                 return Ok((ended, Some(awaited)));
             }
             let elapsed = self.began.elapsed();
@@ -224,8 +225,8 @@ impl Waiting<'_> {
         Ok(failures.saturating_add(1))
     }
 
-    /// Says what changed, and whether that ends it. `left`: how long can still be waited.
-    async fn look(&mut self, awaited: &Awaited, now: Timestamp, left: Duration) -> anyhow::Result<Option<Ended>> {
+    /// Says what changed, and whether that ends it.
+    async fn look(&mut self, awaited: &Awaited, now: Timestamp) -> anyhow::Result<Option<Ended>> {
         let mut lines = Vec::new();
         let (mut serving, mut live, mut rests) = (0, 0, false);
         let mut failed = None;
@@ -235,7 +236,7 @@ impl Waiting<'_> {
                 Standing::Elsewhere | Standing::Absent(_) => continue,
                 Standing::Serves(_) => serving += 1,
                 Standing::Bad(_, failure) if failed.is_none() => failed = Some((seen.clone(), failure.clone())),
-                Standing::Waits(_, failure) if failed.is_none() && is_hopeless(failure, now, left) => {
+                Standing::Waits(_, failure) if failed.is_none() && is_hopeless(failure, now) => {
                     failed = Some((seen.clone(), failure.clone()));
                 }
                 Standing::Rests(_) => rests = true,
@@ -259,6 +260,12 @@ impl Waiting<'_> {
         if serving == live && serving >= self.wanted {
             self.say_served(awaited, now);
             return Ok(Some(Ended::Served));
+        }
+        if live > 0 && serving == live {
+            let line = format!("{serving} of {} hosts serve it; waiting for more", self.wanted);
+            if self.told.insert(String::new(), line.clone()).as_ref() != Some(&line) {
+                self.context.output.note(&line);
+            }
         }
         // What a host says of it may be older than the bucket.
         if rests && version::existing_reference(self.store, &awaited.name).await?.reference.stopped {
@@ -342,7 +349,7 @@ impl Waiting<'_> {
                 outcome,
                 phase: managed.map(|managed| managed.phase.as_str()),
                 cause: managed.map(|managed| managed.cause.clone()).unwrap_or_default(),
-                live: managed.and_then(|managed| managed.live.as_ref()).map(|live| live.row.number),
+                live: managed.and_then(Managed::served).map(|live| live.row.number),
                 addresses: managed.map(|managed| managed.addresses.clone()).unwrap_or_default(),
                 failure: managed.and_then(|managed| managed.failure.clone()),
             })
@@ -364,10 +371,10 @@ fn awaited(name: &WorkspaceName, reference: &Reference, published: &crate::publi
     }
 }
 
-/// Whether waiting for the next try makes no sense: it comes too late, or somebody has to do something first.
-fn is_hopeless(failure: &Failure, now: Timestamp, left: Duration) -> bool {
-    let end = jiff::SignedDuration::try_from(left).ok().and_then(|left| now.checked_add(left).ok());
-    failure.step == "secrets" || failure.next_try.is_some_and(|next| end.is_some_and(|end| next > end))
+/// Whether waiting for the next try makes no sense: it comes much later, or somebody has to do something first.
+fn is_hopeless(failure: &Failure, now: Timestamp) -> bool {
+    let soon = now.checked_add(SOON).unwrap_or(Timestamp::MAX);
+    failure.step == "secrets" || failure.next_try.is_some_and(|next| next > soon)
 }
 
 /// Whether what the host says may be about the version; otherwise it is from before.
@@ -376,7 +383,7 @@ fn is_noticed(managed: &Managed, awaited: &Awaited) -> bool {
     let at_rest = managed.phase.is_rest() || managed.phase == HostPhase::Drain;
     !at_rest
         || about(managed.next.as_ref().map(|next| next.row.id))
-        || about(managed.live.as_ref().map(|live| live.row.id))
+        || about(managed.served().map(|live| live.row.id))
         || about(managed.failure.as_ref().map(|failure| failure.row))
 }
 

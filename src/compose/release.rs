@@ -39,6 +39,8 @@ pub struct ReleaseSpec<'a> {
     pub ca_bundle: bool,
     /// Whether containers stop after the installation until they are told to go on.
     pub hold: bool,
+    /// Whether its containers go on to every version that they are granted.
+    pub follow: bool,
     /// Seconds that an installation may take.
     pub install_limit: u64,
     /// Seconds until it must answer.
@@ -96,6 +98,9 @@ pub fn render_release(spec: &ReleaseSpec<'_>) -> Result<String, ComposeError> {
         set("WORKSPACE_INSTALL_LIMIT", spec.install_limit.to_string());
         set("WORKSPACE_READY_LIMIT", spec.ready_limit.to_string());
         set("PORT", spec.plan.port.to_string());
+        if spec.follow {
+            set("WORKSPACE_FOLLOW", "1".to_owned());
+        }
         if spec.hold || container.process.is_some() {
             set("WORKSPACE_HOLD", "1".to_owned());
         }

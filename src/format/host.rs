@@ -83,6 +83,9 @@ pub struct Managed {
     /// The release that has the traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<HostRelease>,
+    /// The version that the live release has gone on to in its own containers, where it follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followed: Option<HostRelease>,
     /// The release that is to take its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<HostRelease>,
@@ -243,6 +246,13 @@ pub struct Failure {
     pub retry: Option<Ulid>,
 }
 
+impl Failure {
+    /// Whether it is for what the host lacks: an image, a secret, room.
+    pub fn is_of_this_host(&self) -> bool {
+        !self.bad && ["create", "secrets"].contains(&self.step.as_str())
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_false(value: &bool) -> bool {
     !value
@@ -314,6 +324,11 @@ impl Confirmation {
 }
 
 impl Managed {
+    /// The version that is served.
+    pub fn served(&self) -> Option<&HostRelease> {
+        self.followed.as_ref().or(self.live.as_ref())
+    }
+
     /// One of which nothing is known yet.
     pub fn new(now: Timestamp) -> Self {
         Self {
@@ -321,6 +336,7 @@ impl Managed {
             since: now,
             cause: String::new(),
             live: None,
+            followed: None,
             next: None,
             previous: None,
             good: None,

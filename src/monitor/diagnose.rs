@@ -22,6 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// What is known of a failed container.
 #[derive(Debug, Clone, Default)]
 pub struct Evidence {
+    /// Its name.
+    pub container: Option<String>,
     /// What Docker says of it.
     pub detail: Option<ContainerDetail>,
     /// Its own last words.
@@ -123,7 +125,9 @@ pub fn diagnose(case: Case<'_>, why: Why, evidence: &Evidence) -> Failure {
         failure.reason = format!("Docker could not start its container: {error}");
         outage(&mut failure);
     } else if why == Why::Unsteady {
-        "it crashed, or stopped answering, while it was watched".clone_into(&mut failure.reason);
+        let who = evidence.container.as_ref().map_or_else(|| "it".to_owned(), |name| format!("`{name}`"));
+        let code = code.filter(|code| *code != 0).map(|code| format!(" with code {code}")).unwrap_or_default();
+        failure.reason = format!("{who} crashed{code}, was killed, or stopped answering, while it was watched");
     } else {
         // Without a word: killed from outside, with the engine or by hand.
         failure.reason = match code {

@@ -1,5 +1,6 @@
 //! Taking steps: each is one change on the Engine, the router or the store, and each can be repeated.
 
+mod followed;
 mod release;
 mod traffic;
 
@@ -16,7 +17,7 @@ use super::observe::{Observed, ReconcileError};
 use super::plan::{Planned, Step, Who, Why};
 use super::situation::{Desired, Target};
 use super::{Monitor, labels, lock};
-use crate::engine::{ContainerState, EngineError};
+use crate::engine::{ContainerState, EngineError, Health};
 use crate::format::host::{Bad, Failure, HostPhase, HostRelease};
 use crate::names::WorkspaceName;
 use crate::run::outcome::Outcome;
@@ -28,6 +29,8 @@ const LOG_LINES: usize = 40;
 /// What to do about a variable that isn't there.
 const SECRETS_HINT: &str = "set it where the monitor runs: in its environment or its `.env`; with docker-compose.yml in a \
     file that `env_file:` of the service `monitor` names. Then start the monitor again";
+/// The step of what fails long after it was released.
+const RUN: &str = "run";
 /// Where `workspace run` leaves its last words.
 const OUTCOME: &str = "/app/.workspace/outcome.json";
 
@@ -51,6 +54,7 @@ impl Monitor {
             self.follow(name, &observed);
             let planned = self.plan(name, &observed).await?;
             self.note(name, &planned, &observed);
+            self.report_crash(name, &observed).await;
             if planned.steps.is_empty() {
                 return Ok(Round { again: planned.again, settled: planned.is_settled(), forgotten: false });
             }
@@ -86,6 +90,7 @@ impl Monitor {
         let mut memory = lock(&tended.memory);
         let before = memory.managed.clone();
         let known = memory.known.clone();
+        let fed = memory.fed.clone();
         let release = |row: Ulid, since: Timestamp| {
             known.get(&row).map(|target| HostRelease { root: target.root, row: target.row.clone(), since })
         };
@@ -128,8 +133,10 @@ impl Monitor {
             _ => Vec::new(),
         };
         managed.answering = answering;
+        followed::note(observed, &known, fed.as_ref(), managed);
         let changed = before.phase != managed.phase
             || before.answering != managed.answering
+            || before.followed != managed.followed
             || before.live != managed.live
             || before.failure != managed.failure
             || before.cause != managed.cause
@@ -200,9 +207,19 @@ impl Monitor {
                 self.fail(name, *row, *why, observed).await?;
                 Ok(false)
             }
-            Step::Renew(row) => {
+            Step::Feed(release, row) => {
                 let target = self.known(name, *row)?;
-                self.write_grant(name, &target).await?;
+                self.write_grant(name, *release, &target).await?;
+                lock(&self.tended(name).memory).fed = Some((*release, target));
+                Ok(false)
+            }
+            Step::Renew(row) => {
+                let fed = lock(&self.tended(name).memory).fed.clone().filter(|(release, _)| release == row);
+                let target = match fed {
+                    Some((_, target)) => target,
+                    None => self.known(name, *row)?,
+                };
+                self.write_grant(name, *row, &target).await?;
                 Ok(true)
             }
             Step::Settle(row) => {
@@ -238,6 +255,9 @@ impl Monitor {
             memory.managed.bad.push(Bad { row: target.row.id, number: target.number(), retry });
         }
         let again = failure.next_try;
+        // Until then nobody plans, so nobody else says how it stands.
+        memory.managed.phase = if failure.bad { HostPhase::Failed } else { HostPhase::Waiting };
+        (memory.managed.since, memory.managed.cause) = (now, format!("{}; will be tried again", failure.reason));
         memory.managed.failure = Some(failure);
         drop(memory);
         self.changed.notify_one();
@@ -365,20 +385,16 @@ impl Monitor {
 
     /// Finds out why a release failed, remembers it, and takes the release away unless it has the traffic.
     async fn fail(&self, name: &WorkspaceName, row: Ulid, why: Why, observed: &Observed) -> Result<(), ReconcileError> {
-        let mut evidence = Evidence::default();
         let containers = Self::containers_of(observed, row, Who::All);
         let culprit = containers
             .iter()
             .find(|container| container.state == ContainerState::Exited)
             .or_else(|| containers.iter().find(|container| container.restarts > 0))
             .or_else(|| containers.first());
-        if let Some(container) = culprit {
-            let engine = &self.with.engine;
-            evidence.detail = engine.inspect(&container.id).await.ok();
-            evidence.log = engine.last_lines(&container.id, LOG_LINES).await.unwrap_or_default();
-            let words = engine.read_file(&container.id, OUTCOME).await.ok().flatten();
-            evidence.outcome = words.and_then(|words| Outcome::parse(&words).ok());
-        }
+        let evidence = match culprit {
+            Some(container) => self.evidence(container).await,
+            None => Evidence::default(),
+        };
         let known = self.known(name, row).ok();
         let number = known.as_ref().map_or_else(
             || observed.releases.iter().find(|release| release.row == row).map_or(0, |release| release.number),
@@ -402,6 +418,44 @@ impl Monitor {
             self.remove(row, observed).await?;
         }
         Ok(())
+    }
+
+    /// What Docker starts again and again, with nothing to go back to, is told with its last lines; until it answers.
+    async fn report_crash(&self, name: &WorkspaceName, observed: &Observed) {
+        let Some(live) = observed.releases.iter().find(|release| Some(release.row) == observed.live) else { return };
+        let tended = self.tended(name);
+        let earlier = lock(&tended.memory).managed.failure.clone();
+        let told = earlier.as_ref().is_some_and(|failure| failure.row == live.row && failure.step == RUN);
+        let crashing = live.containers.iter().find(|container| container.state == ContainerState::Restarting);
+        match crashing {
+            Some(container) if earlier.is_none() => {
+                let evidence = self.evidence(container).await;
+                let case =
+                    Case { row: live.row, number: live.number, earlier: None, retry: None, now: Timestamp::now() };
+                let failure = diagnose(case, Why::Unsteady, &evidence);
+                let hint = "Docker starts it again and again; a new version, or `workspace stop`, ends that".to_owned();
+                let failure = Failure { step: RUN.to_owned(), bad: false, hint, ..failure };
+                tracing::warn!(workspace = %name, version = live.number, "it crashes again and again: {}", failure.reason);
+                lock(&tended.memory).managed.failure = Some(failure);
+            }
+            None if told && live.web().all(|web| web.health == Some(Health::Healthy)) => {
+                lock(&tended.memory).managed.failure = None;
+            }
+            _ => return,
+        }
+        self.changed.notify_one();
+    }
+
+    /// What a container left behind.
+    async fn evidence(&self, container: &super::situation::Container) -> Evidence {
+        let engine = &self.with.engine;
+        let words = engine.read_file(&container.id, OUTCOME).await.ok().flatten();
+        Evidence {
+            container: Some(container.name.clone()),
+            detail: engine.inspect(&container.id).await.ok(),
+            log: engine.last_lines(&container.id, LOG_LINES).await.unwrap_or_default(),
+            outcome: words.and_then(|words| Outcome::parse(&words).ok()),
+        }
     }
 
     /// Remembers a failure, and that its release is bad if it is.

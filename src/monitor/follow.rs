@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::task::JoinHandle;
+use ulid::Ulid;
 
 use super::lock;
 use super::situation::{Inside, InsidePhase};
@@ -26,6 +27,10 @@ struct Line {
     since: Timestamp,
     #[serde(default)]
     released: bool,
+    #[serde(default)]
+    row: Option<Ulid>,
+    #[serde(default)]
+    error: Option<String>,
 }
 
 impl Line {
@@ -40,7 +45,8 @@ impl Line {
             "stopping" | "failed" => InsidePhase::Ending,
             _ => InsidePhase::Fetch,
         };
-        Inside { phase, since: self.since, released: self.released }
+        let (row, error) = (self.row, self.error.clone());
+        Inside { phase, since: self.since, released: self.released, row, error }
     }
 }
 

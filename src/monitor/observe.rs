@@ -54,7 +54,7 @@ pub enum ReconcileError {
     #[error(transparent)]
     Compose(#[from] crate::compose::ComposeError),
     /// The plan names variables that aren't set where the monitor runs.
-    #[error("{} not set where the monitor runs, and the application asks for it in `secrets:`", names.join(", "))]
+    #[error("{} {} not set where the monitor runs, and the application asks for it in `secrets:`", names.join(", "), if names.len() == 1 { "is" } else { "are" })]
     Secrets {
         /// The variables.
         names: Vec<String>,
@@ -194,7 +194,8 @@ impl Monitor {
             let declared = self.declared_domains(name, row);
             traefik.render(name, &backends, &traefik.domains(name, &declared))
         });
-        Ok((Some(row), wanted.as_ref() == Some(&text), true))
+        // A relay is from a time without Traefik: routing takes it away.
+        Ok((Some(row), wanted.as_ref() == Some(&text) && relay.is_none(), true))
     }
 
     /// The host names that the version declares.
@@ -299,6 +300,8 @@ impl Monitor {
             route_exists: observed.route_exists,
             memory: &memory.managed,
             switched: live_since.map(|live| live.since),
+            follows: self.is_followed(name),
+            fed: memory.fed.as_ref().filter(|(live, _)| Some(*live) == observed.live).map(|(_, target)| target.row.id),
             replaced: memory.replaced,
             release_command: &release_command,
             created: &memory.created,
@@ -373,7 +376,9 @@ impl Monitor {
             .flat_map(|release| release.containers.iter().map(move |container| (release.row, container)))
         {
             let (row, container) = container;
-            let quiet = Some(row) == settled && container.health == Some(Health::Healthy);
+            // Without the traffic it is on its way to it again, however good it was.
+            let settled = Some(row) == settled && observed.live == Some(row);
+            let quiet = settled && container.health == Some(Health::Healthy) && !self.is_followed(name);
             if container.state == ContainerState::Running && !quiet {
                 let (monitor, name) = (std::sync::Arc::downgrade(self), name.clone());
                 self.follows.follow(&self.with.engine, &container.id, move || {

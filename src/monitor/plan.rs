@@ -43,6 +43,8 @@ pub enum Step {
     Remove(Ulid),
     /// Find out why a release failed, and remember it.
     Fail(Ulid, Why),
+    /// Let a release go on to another version in its own containers.
+    Feed(Ulid, Ulid),
     /// Renew what a release needs to fetch its tree.
     Renew(Ulid),
     /// A release was served well to the end of its watch.
@@ -104,6 +106,7 @@ impl fmt::Display for Step {
             Self::Stop(row, which) => write!(out, "stop {row}{}", who(which)),
             Self::Remove(row) => write!(out, "remove {row}"),
             Self::Fail(row, why) => write!(out, "fail {row} {why:?}"),
+            Self::Feed(release, row) => write!(out, "feed {release} {row}"),
             Self::Renew(row) => write!(out, "renew {row}"),
             Self::Settle(row) => write!(out, "settle {row}"),
             Self::Forget => out.write_str("forget"),
@@ -188,6 +191,9 @@ fn run(situation: &Situation<'_>, target: &Target) -> Planned {
     if situation.is_bad(target.row.id) {
         return bad(situation, target);
     }
+    if let Some(followed) = followed(situation, target) {
+        return followed;
+    }
     if live == Some(target.row.id) {
         return maintain(situation, target, HostPhase::Live, format!("version {} is live", target.number()));
     }
@@ -202,9 +208,12 @@ fn run(situation: &Situation<'_>, target: &Target) -> Planned {
     }
     // A release under way that isn't the wanted one any more.
     if let Some(other) = underway(situation, target.row.id) {
-        let early = other.slowest() <= InsidePhase::Build && !other.is_ready();
-        let broken = other.ended().next().is_some() || situation.is_bad(other.row);
         let known = situation.known.get(&other.row);
+        // One that starts and doesn't answer holds nobody up, unless what was live has been stopped for it. A release
+        // command isn't interrupted.
+        let starts = other.slowest() == InsidePhase::Start && known.is_some_and(|known| !known.is_exclusive());
+        let early = (other.slowest() <= InsidePhase::Build || starts) && !other.is_ready();
+        let broken = other.ended().next().is_some() || situation.is_bad(other.row);
         match known {
             Some(known) if !broken && (!early || situation.replaced >= MAX_REPLACED) => {
                 return advance(situation, known);
@@ -216,6 +225,21 @@ fn run(situation: &Situation<'_>, target: &Target) -> Planned {
         }
     }
     advance(situation, target)
+}
+
+/// The live release goes on to the wanted version by itself, if it is one that follows and can.
+fn followed(situation: &Situation<'_>, target: &Target) -> Option<Planned> {
+    let live = situation.live.filter(|_| situation.follows)?;
+    let known = situation.known.get(&live)?;
+    if !known.can_become(target) || !situation.release(live)?.runs() {
+        return None;
+    }
+    let cause = format!("version {} is followed", target.number());
+    let mut planned = maintain(situation, known, HostPhase::Live, cause.clone());
+    if situation.fed.unwrap_or(live) != target.row.id {
+        planned.steps.insert(0, (Step::Feed(live, target.row.id), cause));
+    }
+    Some(planned)
 }
 
 /// A release that is on its way to the traffic instead of the wanted one.
@@ -296,7 +320,7 @@ fn advance(situation: &Situation<'_>, target: &Target) -> Planned {
         && next > situation.now
         && situation.release(row).is_none()
     {
-        let mut planned = keep_live(situation, HostPhase::Waiting, format!("{}; tried again", failure.reason));
+        let mut planned = keep_live(situation, HostPhase::Waiting, format!("{}; will be tried again", failure.reason));
         planned = planned.until(next);
         return planned;
     }

@@ -41,6 +41,19 @@ impl Target {
         self.plan.replicas.unwrap_or(1).max(1)
     }
 
+    /// Whether a release of this version can go on to another one in the same containers: nothing differs that a container
+    /// is made with.
+    pub fn can_become(&self, other: &Self) -> bool {
+        let made_with = |plan: &Plan| {
+            let Plan { runtime, version, image, package_manager, replicas, volumes, memory, cpus, .. } = plan.clone();
+            let Plan { port, ports, secrets, processes, .. } = plan.clone();
+            let which: Vec<String> = processes.into_keys().collect();
+            let limits = (replicas, volumes, memory, cpus);
+            ((runtime, version, image, package_manager), limits, (port, ports, secrets, which))
+        };
+        self.root == other.root && other.plan.start.is_some() && made_with(&self.plan) == made_with(&other.plan)
+    }
+
     /// Containers of a whole release.
     pub fn containers(&self) -> usize {
         usize::from(self.replicas()) + self.plan.processes.len()
@@ -84,6 +97,10 @@ pub struct Inside {
     pub since: Timestamp,
     /// Whether the release command has succeeded there.
     pub released: bool,
+    /// The version that is served, where it goes on from one to the next.
+    pub row: Option<Ulid>,
+    /// What is wrong with the version that came last.
+    pub error: Option<String>,
 }
 
 /// The phases of `workspace run`, as far as they matter here.
@@ -283,6 +300,10 @@ pub struct Situation<'a> {
     pub memory: &'a Managed,
     /// When the live release got its traffic.
     pub switched: Option<Timestamp>,
+    /// Whether its live release goes on to every version in its own containers.
+    pub follows: bool,
+    /// The version that the live release was told to go on to.
+    pub fed: Option<Ulid>,
     /// How many releases in a row were replaced before they were live.
     pub replaced: u8,
     /// What is known of the target's release command.

@@ -18,6 +18,14 @@ use crate::names::{WorkspaceName, chosen};
 const RESYNC: Duration = Duration::from_mins(5);
 /// Before looking again after an error; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks at what is followed, while versions come.
+const QUICK: Duration = Duration::from_millis(150);
+/// For so long after one has come.
+const QUICK_FOR: Duration = Duration::from_mins(5);
+/// Between two such looks when none has come for a while.
+const AT_EASE: Duration = Duration::from_secs(1);
+/// How many refs are looked at at once.
+const FOLLOWED_AT_ONCE: usize = 16;
 /// Changes of the record that come together are written together.
 const GATHER: Duration = Duration::from_millis(150);
 
@@ -44,6 +52,9 @@ impl Monitor {
         tasks.spawn(Arc::clone(self).beats());
         if !once {
             tasks.spawn(Arc::clone(self).polls());
+            if !self.options.follow.is_empty() {
+                tasks.spawn(Arc::clone(self).looks_at_the_followed());
+            }
         }
         let mut tended: BTreeMap<WorkspaceName, tokio::task::AbortHandle> = BTreeMap::new();
         let mut workspaces: JoinSet<WorkspaceName> = JoinSet::new();
@@ -115,6 +126,54 @@ impl Monitor {
                     }
                 }
                 Err(_) => failures += 1,
+            }
+        }
+    }
+
+    /// Whether a workspace's live release goes on to every version by itself.
+    pub(super) fn is_followed(&self, name: &WorkspaceName) -> bool {
+        !self.options.follow.is_empty() && chosen(&self.options.follow, name).is_some()
+    }
+
+    /// Looks often at the refs of those who follow, and at everything as soon as one has changed.
+    async fn looks_at_the_followed(self: Arc<Self>) -> Result<(), MonitorError> {
+        let mut known: BTreeMap<WorkspaceName, crate::store::ETag> = BTreeMap::new();
+        let mut since = Instant::now();
+        loop {
+            tokio::time::sleep(if since.elapsed() < QUICK_FOR { QUICK } else { AT_EASE }).await;
+            let names: Vec<WorkspaceName> = {
+                let catalogue = lock(&self.catalogue);
+                catalogue.names().filter(|name| self.is_followed(name)).cloned().collect()
+            };
+            let looks = names.into_iter().map(|name| {
+                let etag = known.get(&name).cloned();
+                let store = &self.with.store;
+                async move {
+                    let key = crate::format::keys::reference(&name);
+                    let found = match &etag {
+                        Some(etag) => store.get_if_changed(&key, etag).await.ok().flatten(),
+                        None => store.get(&key).await.ok(),
+                    };
+                    (name, found)
+                }
+            });
+            let mut changed = false;
+            let mut looks = futures::stream::iter(looks).buffer_unordered(FOLLOWED_AT_ONCE);
+            let mut found = Vec::new();
+            while let Some((name, object)) = looks.next().await {
+                self.metrics.store_requests.inc();
+                found.extend(object.map(|object| (name, object.etag)));
+            }
+            drop(looks);
+            for (name, etag) in found {
+                changed |= known.insert(name, etag).is_some();
+            }
+            if changed {
+                since = Instant::now();
+                for name in self.poll().await.unwrap_or_default() {
+                    self.tended(&name);
+                    self.wake(&name);
+                }
             }
         }
     }

@@ -213,6 +213,9 @@ impl Run<'_> {
         {
             return Ok(Some(code));
         }
+        if running.is_none() {
+            self.is_now(record, &next);
+        }
         // A build may fail: until it has succeeded, what runs goes on.
         self.serving = running.is_some();
         let prepared = self.prepare(&next, record).await;
@@ -226,6 +229,7 @@ impl Run<'_> {
             Err(error @ (RunError::Io { .. } | RunError::State(_))) => return Err(error),
             Err(error) => {
                 self.complain(&error, running.is_some());
+                self.output.note("workspace: waiting for the next version");
                 *application = Some(next);
                 return Ok(None);
             }

@@ -91,7 +91,9 @@ pub(super) fn commands(value: Value) -> Result<Vec<Command>, Problem> {
 }
 
 pub(super) fn port(value: &Value) -> Result<u16, Problem> {
-    let number = value.as_u64().and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0);
+    // In quotes it is the same number.
+    let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok());
+    let number = number.and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0);
     number.ok_or_else(|| Problem::Value("must be a number from 1 to 65535".to_owned()))
 }
 

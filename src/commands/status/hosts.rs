@@ -179,7 +179,8 @@ fn say(context: &Context, report: &Report<'_>, hosts: &[&Seen], location: &str, 
         return;
     }
     let people = output.stdout_is_terminal();
-    let rows: Vec<Vec<String>> = report.workspaces.iter().flat_map(|workspace| rows(workspace, people, now)).collect();
+    let rows: Vec<Vec<String>> =
+        report.workspaces.iter().flat_map(|workspace| rows(workspace, hosts, people, now)).collect();
     output.table(&["NAME", "VERSION", "HOST", "PHASE", "SINCE", "HEALTH", "ADDRESS"], &rows);
     // Below the table for a person; a program that reads rows gets rows only.
     let below = |line: &str| if people { output.data(line) } else { output.note(line) };
@@ -213,14 +214,38 @@ fn say(context: &Context, report: &Report<'_>, hosts: &[&Seen], location: &str, 
             )));
         }
     }
+    for line in claimed_twice(hosts) {
+        output.warn(&escape(&line));
+    }
     if report.hosts.is_empty() {
         output
             .hint("no host has reported here yet: `workspace monitor` on a machine with Docker runs these workspaces");
     }
 }
 
+/// Addresses under which several workspaces of one host want to answer: a router chooses one of them.
+fn claimed_twice(hosts: &[&Seen]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for seen in hosts {
+        let mut claims: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (name, managed) in &seen.host.workspaces {
+            for address in &managed.addresses {
+                claims.entry(address).or_default().push(name.as_str());
+            }
+        }
+        for (address, names) in claims.into_iter().filter(|(_, names)| names.len() > 1) {
+            let hostname = &seen.host.hostname;
+            lines.push(format!(
+                "{address} on {hostname} is claimed by {}: `domains:` in one of them has to change",
+                names.join(" and ")
+            ));
+        }
+    }
+    lines
+}
+
 /// One row for each host that manages the workspace, or one that says that none does.
-fn rows(workspace: &WorkspaceReport<'_>, people: bool, now: Timestamp) -> Vec<Vec<String>> {
+fn rows(workspace: &WorkspaceReport<'_>, hosts: &[&Seen], people: bool, now: Timestamp) -> Vec<Vec<String>> {
     let dash = || "-".to_owned();
     let name = workspace.name.to_string();
     let state = match (workspace.version, workspace.stopped) {
@@ -234,7 +259,7 @@ fn rows(workspace: &WorkspaceReport<'_>, people: bool, now: Timestamp) -> Vec<Ve
     }
     let row = |on: &On<'_>| {
         let managed = on.managed;
-        let live = managed.live.as_ref().map(|live| live.row.number);
+        let live = managed.served().map(|live| live.row.number);
         let next = managed.next.as_ref().map(|next| next.row.number).filter(|next| Some(*next) != live);
         let version = match (live, next) {
             (Some(live), Some(next)) => format!("{live} → {next}"),
@@ -254,12 +279,15 @@ fn rows(workspace: &WorkspaceReport<'_>, people: bool, now: Timestamp) -> Vec<Ve
             Presence::Ended => format!("{} (ended)", on.hostname),
         };
         let mut addresses = managed.addresses.clone();
-        match workspace.route {
-            Some(route) if managed.answering.as_ref() == Some(route) => {
-                addresses.push(format!("(traffic goes to {route})"));
-            }
-            Some(route) => addresses.push(format!("({route} isn't live here: its own release answers)")),
-            None => {}
+        if let Some(route) = workspace.route {
+            let there = hosts.iter().find(|seen| seen.host.engine == on.engine);
+            let is_live = there.is_some_and(|seen| seen.host.workspaces.get(route).is_some_and(|it| it.live.is_some()));
+            addresses.push(match (managed.live.is_some(), managed.answering.as_ref() == Some(route), is_live) {
+                (false, ..) => format!("(its traffic would go to {route})"),
+                (true, true, _) => format!("(traffic goes to {route})"),
+                (true, false, true) => format!("(traffic is moving to {route})"),
+                (true, false, false) => format!("({route} isn't live here: its own release answers)"),
+            });
         }
         vec![
             name.clone(),

@@ -16,7 +16,7 @@ use crate::compose::release::{
     secret_variable,
 };
 use crate::compose::{cache_volume, data_volume};
-use crate::engine::NewContainer;
+use crate::engine::{ContainerState, NewContainer};
 use crate::format::Keys;
 use crate::format::host::Failure;
 use crate::grant::Issuer;
@@ -63,6 +63,7 @@ impl Monitor {
             volumes: &volumes,
             ca_bundle: self.options.ca_bundle.is_some(),
             hold: target.plan.release.is_some() || target.is_exclusive(),
+            follow: self.is_followed(name),
             install_limit: self.options.install_limit,
             ready_limit: self.options.limits.ready.as_secs(),
             labels: &release_labels,
@@ -76,10 +77,14 @@ impl Monitor {
             self.with.compose.pull(&project, &file, &secrets).await?;
         }
         self.own_volumes(name, &image, &persistent).await?;
-        self.write_grant(name, target).await?;
+        self.write_grant(name, row, target).await?;
         self.with.compose.up(&project, &file, &secrets).await?;
         let tended = self.tended(name);
-        lock(&tended.memory).created.insert(row, Timestamp::now());
+        let mut memory = lock(&tended.memory);
+        memory.created.insert(row, Timestamp::now());
+        // Made anew, it begins with its own version.
+        memory.fed = memory.fed.take().filter(|(release, _)| *release != row);
+        drop(memory);
         Ok(())
     }
 
@@ -125,10 +130,14 @@ impl Monitor {
         Ok(())
     }
 
-    /// Writes a release's grant into its volume, through a container that exists only for that and never runs.
-    pub(super) async fn write_grant(&self, name: &WorkspaceName, target: &Target) -> Result<(), ReconcileError> {
+    /// Writes a grant of a version into a release's volume, through a container that exists only for that and never runs.
+    pub(super) async fn write_grant(
+        &self,
+        name: &WorkspaceName,
+        row: ulid::Ulid,
+        target: &Target,
+    ) -> Result<(), ReconcileError> {
         let now = Timestamp::now();
-        let row = target.row.id;
         let (store, presigner) = (&self.with.store, &self.with.presigner);
         let before = store.counts();
         let issuer = Issuer { store, presigner, cache: &self.with.cache };
@@ -255,6 +264,11 @@ impl Monitor {
         for release in observed.releases.iter().filter(|release| release.row != row) {
             for container in release.containers.iter().filter(|container| container.name == wanted) {
                 let former = labels::release_container(name, release.row, labels::WEB, container.replica);
+                if container.state == ContainerState::Restarting {
+                    // Between two crashes Docker knows nothing of its network, and doesn't rename it.
+                    engine.keep_running(&container.id, false).await?;
+                    engine.stop(&container.id).await?;
+                }
                 engine.rename(&container.id, &former).await?;
             }
         }

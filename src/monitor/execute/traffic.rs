@@ -59,6 +59,9 @@ impl Monitor {
                 }
                 .map_err(io_error)?;
             }
+            if let (Ok(()), Some(relay)) = (&confirmed, &observed.relay) {
+                self.with.engine.remove(&relay.id).await?;
+            }
             confirmed.err()
         } else {
             let before = lock(&self.tended(name).memory).relayed.clone();

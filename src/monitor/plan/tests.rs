@@ -62,6 +62,8 @@ struct Scene {
     routed: bool,
     memory: Managed,
     switched: Option<Timestamp>,
+    follows: bool,
+    fed: Option<Ulid>,
     replaced: u8,
     release_command: ReleaseCommand,
     created: BTreeMap<Ulid, Timestamp>,
@@ -84,6 +86,8 @@ impl Scene {
             routed: true,
             memory: Managed::new(at(0)),
             switched: None,
+            follows: false,
+            fed: None,
             replaced: 0,
             release_command: ReleaseCommand::Unknown,
             created: BTreeMap::new(),
@@ -155,6 +159,8 @@ impl Scene {
             route_exists: self.live.is_some(),
             memory: &self.memory,
             switched: self.switched,
+            follows: self.follows,
+            fed: self.fed,
             replaced: self.replaced,
             release_command: &self.release_command,
             created: &self.created,
@@ -192,7 +198,7 @@ fn web(number: u64, state: ContainerState, phase: Option<InsidePhase>) -> Contai
         restarts: 0,
         health: None,
         kept_running: false,
-        inside: phase.map(|phase| Inside { phase, since: at(990), released: false }),
+        inside: phase.map(|phase| Inside { phase, since: at(990), released: false, row: None, error: None }),
     }
 }
 
@@ -302,7 +308,7 @@ fn whatever_fails_before_the_route_leaves_the_old_one_alone() {
     });
     assert!(outage.plan().is_settled(), "a pass ends beside what waits");
     insta::assert_snapshot!(outage.text(), @"
-    waiting: no registry; tried again
+    waiting: no registry; will be tried again
     again in 60 s
     ");
     // Until somebody asks for it.
@@ -414,8 +420,22 @@ fn a_newer_version_replaces_one_that_is_being_installed_twice_in_a_row() {
     again in 1500 s
     ");
     // One that has come further is let through.
-    let further = Scene::wants(3).ready(1).live(1).with(2, Running, Some(InsidePhase::Start));
-    insta::assert_snapshot!(further.text(), @"start: version 2 starts");
+    let further = Scene::wants(3).ready(1).live(1).ready(2);
+    insta::assert_snapshot!(further.text(), @"
+    route: version 2 is ready
+    - route @2: version 2 is ready
+    - promote @2: version 2 is ready
+    ");
+    // One that was started and doesn't answer is not, unless what was live has been stopped for it.
+    let starts = || Scene::wants(3).ready(1).live(1).with(2, Running, Some(InsidePhase::Start));
+    insta::assert_snapshot!(starts().text(), @"
+    pending: version 3 is wanted instead of 2
+    - remove @2: version 3 is wanted instead of 2
+    ");
+    let mut exclusive = starts();
+    let known = exclusive.known.get_mut(&id(2)).unwrap();
+    Arc::make_mut(&mut known.plan).volumes.insert("db".to_owned(), "/data".to_owned());
+    insta::assert_snapshot!(exclusive.text(), @"start: version 2 starts");
 }
 
 #[test]
@@ -582,6 +602,31 @@ fn stopped_deleted_and_unknown() {
     insta::assert_snapshot!(nothing.text(), @"
     failed: nothing to start
     - fail @2 NoStart: version 2 has no start command
+    ");
+}
+
+#[test]
+fn what_follows_goes_on_in_its_own_containers() {
+    let mut scene = Scene::wants(3).ready(1).live(1);
+    scene.follows = true;
+    insta::assert_snapshot!(scene.text(), @"
+    live: version 3 is followed
+    - feed @1 @3: version 3 is followed
+    ");
+    scene.fed = Some(id(3));
+    insta::assert_snapshot!(scene.text(), @"live: version 3 is followed");
+    // Back to the version that it began with.
+    let mut back = Scene::wants(1).ready(1).live(1);
+    (back.follows, back.fed) = (true, Some(id(3)));
+    insta::assert_snapshot!(back.text(), @"
+    live: version 1 is followed
+    - feed @1 @1: version 1 is followed
+    ");
+    // Other containers are needed.
+    let other = scene.planned(|plan| plan.memory = Some("1g".to_owned()));
+    insta::assert_snapshot!(other.text(), @"
+    fetch: version 3 is wanted
+    - create @3: version 3 is wanted
     ");
 }
 
