@@ -31,14 +31,11 @@ pub fn note(observed: &Observed, known: &BTreeMap<Ulid, Target>, fed: Option<&(U
         managed.followed = served.map(release);
     }
     let told = managed.failure.as_ref().filter(|failure| failure.step == FOLLOW);
+    let is_news = |reason: &str| told.is_none_or(|told| told.row != target.row.id || told.reason != reason);
     match insides.iter().find_map(|inside| inside.error.clone()) {
-        Some(reason) => {
-            if told.is_none_or(|told| told.row != target.row.id || told.reason != reason) {
-                managed.failure = Some(failure(target, reason));
-            }
-        }
+        Some(reason) if is_news(&reason) => managed.failure = Some(failure(target, reason)),
         None if told.is_some() => managed.failure = None,
-        None => {}
+        _ => {}
     }
 }
 
