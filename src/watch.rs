@@ -21,7 +21,7 @@ use crate::cache::Cache;
 use crate::format::Hash;
 use crate::names::WorkspaceName;
 use crate::publish::{Look, Outcome, Publication, PublishError, Publisher, Report, Session};
-use crate::source::{Provenance, SourceEntry, SourceKind, repository_folder_of};
+use crate::source::{Provenance, SourceEntry, SourceError, SourceKind, repository_folder_of};
 
 use changes::Taken;
 use motion::in_motion;
@@ -297,8 +297,9 @@ impl Watch<'_> {
     fn look_at_everything(&self, state: &mut State) -> Result<(), PublishError> {
         let options = &self.publication.source;
         loop {
-            tokio::task::block_in_place(|| state.session.look.again(options))?;
+            // Also where it fails: the next look comes no sooner for that.
             state.looked = Instant::now();
+            tokio::task::block_in_place(|| state.session.look.again(options))?;
             let selection = &state.session.look.selection;
             let files = selection.excluded.iter().filter(|excluded| !excluded.path.ends_with('/'));
             let left_out: HashSet<PathBuf> = files.map(|excluded| selection.root.join(&excluded.path)).collect();
@@ -370,6 +371,9 @@ impl Watch<'_> {
             PublishError::Restless { .. } | PublishError::Moving { .. } => {
                 say(state, format!("{text}; looking again"), None);
                 After::Again(FIRST_RETRY)
+            }
+            error @ PublishError::Source(SourceError::NoSuchDirectory(_) | SourceError::NotADirectory(_)) => {
+                After::End(error.into())
             }
             PublishError::Source(_)
             | PublishError::Application(_)

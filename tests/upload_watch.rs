@@ -336,6 +336,16 @@ fn a_mistake_is_told_once_and_the_next_save_goes_on() {
 }
 
 #[test]
+fn a_folder_that_is_gone_ends_it() {
+    let environment = environment(&[("a.txt", "1")]);
+    let mut watching = Watching::begin(&environment);
+    watching.version(1);
+    fs::remove_dir_all(&watching.tree).unwrap();
+    watching.says("there is no folder");
+    assert_eq!(watching.ended().code(), Some(2));
+}
+
+#[test]
 fn somebody_elses_version_in_between_is_not_overwritten() {
     let environment = environment(&[("a.txt", "mine")]);
     let mut watching = Watching::begin(&environment);
