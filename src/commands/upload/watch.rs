@@ -13,7 +13,7 @@ use crate::cli::Context;
 use crate::commands::interrupt;
 use crate::commands::publication::{self, Report, SourceArgs};
 use crate::failure::Exit;
-use crate::output::{count, escape, size};
+use crate::output::{Observer, Output, Phase, count, escape, size};
 use crate::publish::{self, Publication, Publisher};
 use crate::settings::Purpose;
 use crate::source::Provenance;
@@ -32,7 +32,7 @@ pub async fn run(context: &Context, publication: Publication, args: &SourceArgs)
         store: &store,
         cache: &cache,
         budget: &Budget::default(),
-        observer: output.observer(),
+        observer: Arc::new(Quiet(output.clone())),
         consent: WriteConsent { yes: args.writer.yes, single_writer: args.writer.single_writer, ask: &ask },
         committing: committing.clone(),
     };
@@ -49,6 +49,21 @@ pub async fn run(context: &Context, publication: Publication, args: &SourceArgs)
         Some(Err(error)) => Err(error.into()),
         Some(Ok(never)) => match never {},
     }
+}
+
+/// Passes on what ought to be looked at: progress is a line for each version.
+struct Quiet(Output);
+
+impl Observer for Quiet {
+    fn phase(&self, _: Phase) {}
+    fn advance(&self, _: u64) {}
+    fn warn(&self, text: &str) {
+        self.0.warn(text);
+    }
+    fn note(&self, text: &str) {
+        self.0.note(text);
+    }
+    fn finish(&self) {}
 }
 
 /// Says one line for each version.
