@@ -122,6 +122,7 @@ fn lower_layers_know_nothing_of_higher_ones() {
         ),
         ("src/hosts", &["crate::publish", "crate::checkout", "crate::run", "crate::commands", "crate::cli", "clap::"]),
         ("src/compose", &["crate::commands", "crate::cli", "clap::"]),
+        ("src/watch", &["crate::commands", "crate::cli", "crate::run", "crate::monitor", "crate::engine", "clap::"]),
         ("src/run", &["crate::commands", "crate::cli", "crate::monitor", "crate::engine", "clap::"]),
         ("src/engine", &["crate::monitor", "crate::commands", "crate::cli", "crate::store", "crate::format", "clap::"]),
         ("src/monitor", &["crate::commands", "crate::cli", "clap::"]),

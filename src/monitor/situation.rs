@@ -44,14 +44,14 @@ impl Target {
     /// Whether a release of this version can go on to another one in the same containers: nothing differs that a container
     /// is made with.
     pub fn can_become(&self, other: &Self) -> bool {
-        let made_with = |plan: &Plan| {
-            let Plan { runtime, version, image, package_manager, replicas, volumes, memory, cpus, .. } = plan.clone();
-            let Plan { port, ports, secrets, processes, .. } = plan.clone();
-            let which: Vec<String> = processes.into_keys().collect();
-            let limits = (replicas, volumes, memory, cpus);
-            ((runtime, version, image, package_manager), limits, (port, ports, secrets, which))
-        };
-        self.root == other.root && other.plan.start.is_some() && made_with(&self.plan) == made_with(&other.plan)
+        let (one, two) = (&*self.plan, &*other.plan);
+        let image = |plan: &Plan| (plan.runtime.clone(), plan.version.clone(), plan.image.clone());
+        let made_alike = image(one) == image(two)
+            && (&one.package_manager, one.replicas, one.port) == (&two.package_manager, two.replicas, two.port)
+            && (&one.volumes, &one.memory, &one.cpus) == (&two.volumes, &two.memory, &two.cpus)
+            && (&one.ports, &one.secrets) == (&two.ports, &two.secrets)
+            && one.processes.keys().eq(two.processes.keys());
+        self.root == other.root && other.plan.start.is_some() && made_alike
     }
 
     /// Containers of a whole release.
