@@ -25,7 +25,7 @@ pub use defaults::LOCK_FILES;
 pub use explain::{Explanation, Fate, explain};
 pub use git::{Commit, commit_of, is_ancestor};
 pub use git_files::GitPlaces;
-pub use git_files::repository_folder_of;
+pub use git_files::{files_with_rules, repository_folder_of};
 pub use guard::{Limits, many_new};
 pub use provenance::Provenance;
 pub use walk::select;

@@ -15,13 +15,13 @@ mod notices;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::cache::Cache;
 use crate::format::Hash;
 use crate::names::WorkspaceName;
 use crate::publish::{Look, Outcome, Publication, PublishError, Publisher, Report, Session};
-use crate::source::{Provenance, SourceEntry, SourceError, SourceKind, repository_folder_of};
+use crate::source::{Provenance, SourceEntry, SourceError, SourceKind, files_with_rules, repository_folder_of};
 
 use changes::Taken;
 use motion::in_motion;
@@ -35,6 +35,8 @@ const POLL: Duration = Duration::from_secs(1);
 const RESCAN: Duration = Duration::from_mins(5);
 /// How long a tree in motion is waited for.
 const MOTION: Duration = Duration::from_mins(1);
+/// After so long it is said that it is waited for.
+const SAID_AFTER: Duration = Duration::from_secs(2);
 /// Between two looks whether it still moves.
 const MOTION_LOOK: Duration = Duration::from_millis(50);
 /// A file that is gone is looked for once more after this long: many programs save by removing and making anew.
@@ -118,6 +120,12 @@ struct State {
     /// The repository's motion that is no longer waited for.
     given_up: Option<&'static str>,
     retry: Option<Duration>,
+    /// The store is away, and that was said.
+    away: bool,
+    /// What ignore files and configuration outside of the folder looked like.
+    rules: Vec<Option<SystemTime>>,
+    /// Since when git's motion is waited for, once that was said.
+    waits: bool,
     provenance: Option<Provenance>,
     told: Option<String>,
 }
@@ -147,6 +155,9 @@ impl Watch<'_> {
             unsaved: true,
             given_up: None,
             retry: None,
+            away: false,
+            rules: Vec::new(),
+            waits: false,
             provenance: None,
             told: None,
         };
@@ -223,13 +234,17 @@ impl Watch<'_> {
     fn motion(&self, state: &mut State) -> Option<&'static str> {
         let motion = state.git.as_deref().and_then(in_motion);
         let Some(reason) = motion else {
-            state.given_up = None;
+            (state.given_up, state.waits) = (None, false);
             return None;
         };
         if state.given_up == Some(reason) {
             return None;
         }
         let since = state.notices.changes(|changes| changes.since()).unwrap_or_else(Instant::now);
+        if since.elapsed() >= SAID_AFTER && !state.waits {
+            self.teller.note(&format!("{reason}: saves wait for it, {} s at most", MOTION.as_secs()));
+            state.waits = true;
+        }
         if since.elapsed() >= MOTION {
             self.teller.note(&format!("{reason} for more than {} s: publishing what is there", MOTION.as_secs()));
             state.given_up = Some(reason);
@@ -247,7 +262,8 @@ impl Watch<'_> {
             Err(error) => Err(error),
         };
         let Err(error) = outcome else {
-            if state.retry.take().is_some() {
+            state.retry = None;
+            if std::mem::take(&mut state.away) {
                 self.teller.note("the store answers again");
             }
             state.told = None;
@@ -267,7 +283,9 @@ impl Watch<'_> {
     /// Brings what is known of the folder up to date.
     async fn look(&self, state: &mut State, taken: Taken) -> Result<(), PublishError> {
         let root = state.session.look.selection.root.clone();
-        if let Some(paths) = single_files(&root, state.git.as_deref(), &taken) {
+        let rules = self.rules(&root);
+        let same_rules = std::mem::replace(&mut state.rules, rules) == state.rules;
+        if same_rules && let Some(paths) = single_files(&root, state.git.as_deref(), &taken) {
             let touched = tokio::task::block_in_place(|| state.session.look.touch(paths.iter().map(String::as_str)))?;
             if touched {
                 return Ok(());
@@ -282,7 +300,14 @@ impl Watch<'_> {
         state.provenance = None;
         let before: Vec<String> =
             state.session.look.selection.entries.iter().map(|entry| entry.path.to_string()).collect();
-        self.look_at_everything(state)?;
+        if let Err(error) = self.look_at_everything(state) {
+            // It may come back: some programs move a folder away for a moment.
+            if !is_absent(&error) {
+                return Err(error);
+            }
+            tokio::time::sleep(VANISHED).await;
+            self.look_at_everything(state)?;
+        }
         let is_there = |path: &String| root.join(path).symlink_metadata().is_ok();
         if !state.published.is_empty() && before.iter().any(|path| !is_there(path)) {
             tokio::time::sleep(VANISHED).await;
@@ -293,12 +318,24 @@ impl Watch<'_> {
         Ok(())
     }
 
+    /// What tells whether rules outside of the folder have changed.
+    fn rules(&self, root: &Path) -> Vec<Option<SystemTime>> {
+        let files = files_with_rules(root, &self.publication.source.git);
+        files.iter().map(|file| file.metadata().and_then(|metadata| metadata.modified()).ok()).collect()
+    }
+
     /// Walks the folder, and watches what the walk has looked into.
     fn look_at_everything(&self, state: &mut State) -> Result<(), PublishError> {
         let options = &self.publication.source;
         loop {
             // Also where it fails: the next look comes no sooner for that.
             state.looked = Instant::now();
+            let git = repository_folder_of(&state.session.look.selection.root);
+            if git != state.git {
+                // A repository was made, or went.
+                state.notices = self.listen(&state.session.look.selection.root, git.as_deref());
+                state.git = git;
+            }
             tokio::task::block_in_place(|| state.session.look.again(options))?;
             let selection = &state.session.look.selection;
             let files = selection.excluded.iter().filter(|excluded| !excluded.path.ends_with('/'));
@@ -324,7 +361,11 @@ impl Watch<'_> {
         let thorough = state.published.is_empty() || state.last.elapsed() >= QUIET;
         let report = self.publisher.publish_again(&self.publication, &mut state.session, thorough).await?;
         state.unsaved = true;
-        self.publication.expect = Some(report.number);
+        let before = self.publication.expect.replace(report.number);
+        if report.outcome == Outcome::Unchanged && before.is_some_and(|before| before != report.number) {
+            let (name, number) = (&report.name, report.number);
+            self.teller.note(&format!("{name}@{number} is this folder already, published elsewhere"));
+        }
         let now = state.snapshot();
         let first = state.published.is_empty();
         let changed = difference(&state.published, &now);
@@ -363,6 +404,7 @@ impl Watch<'_> {
             }
             error if error.is_store_away() => {
                 state.session.doubt();
+                state.away = true;
                 let pause = state.retry.map_or(FIRST_RETRY, |pause| (pause * 2).clamp(FIRST_RETRY, LONGEST_RETRY));
                 say(state, format!("{text}; saves are kept for one version once the store answers"), None);
                 After::Again(pause)
@@ -372,9 +414,7 @@ impl Watch<'_> {
                 say(state, format!("{text}; looking again"), None);
                 After::Again(FIRST_RETRY)
             }
-            error @ PublishError::Source(SourceError::NoSuchDirectory(_) | SourceError::NotADirectory(_)) => {
-                After::End(error.into())
-            }
+            error if is_absent(&error) => After::End(error.into()),
             PublishError::Source(_)
             | PublishError::Application(_)
             | PublishError::Unreadable { .. }
@@ -397,6 +437,11 @@ impl State {
         };
         look.selection.entries.iter().zip(&look.hashes).map(one).collect()
     }
+}
+
+/// Whether the folder itself is gone.
+fn is_absent(error: &PublishError) -> bool {
+    matches!(error, PublishError::Source(SourceError::NoSuchDirectory(_) | SourceError::NotADirectory(_)))
 }
 
 /// The touched paths below the root, if they are all that has to be looked at: no ignore file, and nothing of git's.

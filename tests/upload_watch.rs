@@ -38,7 +38,12 @@ impl Watching {
 
     fn with(environment: &TestEnvironment, mut command: Command) -> Self {
         let tree = environment.folder("tree");
-        let mut child = command.arg(&tree).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command.arg(&tree);
+        Self::with_folder(command, tree)
+    }
+
+    fn with_folder(mut command: Command, tree: PathBuf) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let (told, saved) = channel();
         std::thread::spawn(move || {
@@ -332,6 +337,55 @@ fn a_mistake_is_told_once_and_the_next_save_goes_on() {
     assert!(watching.says("strat").contains("waiting for the next change"));
     watching.write("workspace.yaml", "start: node server.js\n");
     watching.version(2);
+    watching.end();
+}
+
+#[test]
+fn rules_from_outside_and_a_new_repository_are_taken_up() {
+    let environment = environment(&[("pkg/a.js", "1"), ("pkg/local.conf", "1")]);
+    let tree = environment.folder("tree");
+    environment.git(&tree, &["init"]);
+    let package = tree.join("pkg");
+    let mut command = environment.workspace(["upload", "app", "--watch", "--json"]);
+    command.arg(&package);
+    let watching = Watching::with_folder(command, package);
+    watching.version(1);
+    fs::write(tree.join(".gitignore"), "local.conf\n").unwrap();
+    watching.write("a.js", "2");
+    assert_eq!(watching.version(2)["paths"], serde_json::json!(["a.js", "local.conf"]));
+    watching.end();
+
+    let environment = self::environment(&[(".gitignore", "*.l\n"), ("b.l", "1"), ("a", "1")]);
+    let watching = Watching::begin(&environment);
+    watching.version(1);
+    environment.git(&watching.tree, &["init"]);
+    environment.git(&watching.tree, &["add", "-f", "b.l"]);
+    watching.write("a", "2");
+    let mut version = 2;
+    let mut saved = watching.version(version);
+    while !saved["paths"].as_array().unwrap().contains(&"b.l".into()) {
+        version += 1;
+        saved = watching.version(version);
+    }
+    watching.end();
+}
+
+#[test]
+fn the_same_tree_published_from_another_terminal_is_nobody_elses() {
+    let environment = environment(&[("a", "1")]);
+    let watching = Watching::begin(&environment);
+    watching.version(1);
+    let signal = |name: &str| {
+        let id = watching.child.id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    };
+    signal("-STOP");
+    watching.write("a", "2");
+    environment.run(["upload", "app", watching.tree.to_str().unwrap(), "-m", "by hand"]).ok();
+    signal("-CONT");
+    watching.says("app@2 is this folder already");
+    watching.write("a", "3");
+    assert_eq!(watching.version(3)["paths"], serde_json::json!(["a"]));
     watching.end();
 }
 

@@ -434,7 +434,10 @@ impl Monitor {
                     Case { row: live.row, number: live.number, earlier: None, retry: None, now: Timestamp::now() };
                 let failure = diagnose(case, Why::Unsteady, &evidence);
                 let hint = "Docker starts it again and again; a new version, or `workspace stop`, ends that".to_owned();
-                let failure = Failure { step: RUN.to_owned(), bad: false, hint, ..failure };
+                // It may be up again already, and its last words are gone with that.
+                let again = || format!("`{}` ends again and again", container.name);
+                let reason = evidence.outcome.as_ref().map_or_else(again, |outcome| outcome.reason.clone());
+                let failure = Failure { step: RUN.to_owned(), bad: false, hint, reason, ..failure };
                 tracing::warn!(workspace = %name, version = live.number, "it crashes again and again: {}", failure.reason);
                 lock(&tended.memory).managed.failure = Some(failure);
             }

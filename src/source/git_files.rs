@@ -110,6 +110,17 @@ pub fn repository_folder_of(folder: &Path) -> Option<PathBuf> {
     repository_folder(top).map(|git| plain(&git))
 }
 
+/// Files outside of a folder that bear on what is source in it: ignore files of the work tree above it, git's configuration,
+/// and the ignore file that it names.
+pub fn files_with_rules(folder: &Path, places: &GitPlaces) -> Vec<PathBuf> {
+    let Some(top) = folder.ancestors().find(|folder| is_top(folder)) else { return Vec::new() };
+    let above = folder.ancestors().skip(1).take_while(|above| above.starts_with(top));
+    let mut files: Vec<PathBuf> = above.map(|above| above.join(".gitignore")).collect();
+    files.extend(places.configuration.iter().cloned());
+    files.extend(IgnoreSettings::of(top, places).excludes_file);
+    files
+}
+
 /// What all work trees of a repository share.
 fn common_folder(directory: &Path) -> PathBuf {
     match fs::read_to_string(directory.join("commondir")) {

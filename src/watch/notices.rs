@@ -210,6 +210,9 @@ fn matters(path: &Path, root: &Path, git: Option<&Path>) -> bool {
         return ["index", "HEAD", "config", "info/exclude"].iter().any(|file| below == Path::new(file));
     }
     let Ok(below) = path.strip_prefix(root) else { return false };
+    if below == Path::new(".git") {
+        return true;
+    }
     let top = below.components().next().map(|part| part.as_os_str().to_ascii_lowercase());
     top.is_none_or(|top| top != *STATE_DIRECTORY) && !below.components().any(|part| part.as_os_str() == ".git")
 }
