@@ -363,7 +363,7 @@ impl Monitor {
                 self.metrics.last_poll.set(Timestamp::now().as_second() as f64);
             }
             Err(error) => {
-                let text = catalogue::failure_text(error);
+                let text = crate::output::with_causes(error);
                 if seen.problem.as_ref() != Some(&text) {
                     tracing::warn!("the bucket can't be looked at, what runs goes on running: {text}");
                 }

@@ -16,7 +16,7 @@ use crate::environment::Environment;
 
 pub use log::{LogFormat, start_logging};
 pub use progress::{Observer, Phase, Silent, TerminalObserver};
-pub use text::{count, escape, relative_time, size};
+pub use text::{count, escape, relative_time, size, with_causes};
 
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::cache::Cache;
 use crate::format::Hash;
 use crate::names::WorkspaceName;
+use crate::output::with_causes;
 use crate::publish::{Look, Outcome, Publication, PublishError, Publisher, Report, Session};
 use crate::source::{Provenance, SourceEntry, SourceError, SourceKind, files_with_rules, repository_folder_of};
 
@@ -123,7 +124,7 @@ struct State {
     /// The store is away, and that was said.
     away: bool,
     /// What ignore files and configuration outside of the folder looked like.
-    rules: Vec<Option<SystemTime>>,
+    rules: Vec<(PathBuf, Option<SystemTime>)>,
     /// Since when git's motion is waited for, once that was said.
     waits: bool,
     provenance: Option<Provenance>,
@@ -283,8 +284,7 @@ impl Watch<'_> {
     /// Brings what is known of the folder up to date.
     async fn look(&self, state: &mut State, taken: Taken) -> Result<(), PublishError> {
         let root = state.session.look.selection.root.clone();
-        let rules = self.rules(&root);
-        let same_rules = std::mem::replace(&mut state.rules, rules) == state.rules;
+        let same_rules = state.rules.iter().all(|(file, time)| modified(file) == *time);
         if same_rules && let Some(paths) = single_files(&root, state.git.as_deref(), &taken) {
             let touched = tokio::task::block_in_place(|| state.session.look.touch(paths.iter().map(String::as_str)))?;
             if touched {
@@ -318,12 +318,6 @@ impl Watch<'_> {
         Ok(())
     }
 
-    /// What tells whether rules outside of the folder have changed.
-    fn rules(&self, root: &Path) -> Vec<Option<SystemTime>> {
-        let files = files_with_rules(root, &self.publication.source.git);
-        files.iter().map(|file| file.metadata().and_then(|metadata| metadata.modified()).ok()).collect()
-    }
-
     /// Walks the folder, and watches what the walk has looked into.
     fn look_at_everything(&self, state: &mut State) -> Result<(), PublishError> {
         let options = &self.publication.source;
@@ -336,6 +330,9 @@ impl Watch<'_> {
                 state.notices = self.listen(&state.session.look.selection.root, git.as_deref());
                 state.git = git;
             }
+            // Before the walk: what changes meanwhile is seen by the next save.
+            let rules = files_with_rules(&state.session.look.selection.root, &options.git);
+            state.rules = rules.into_iter().map(|file| (file.clone(), modified(&file))).collect();
             tokio::task::block_in_place(|| state.session.look.again(options))?;
             let selection = &state.session.look.selection;
             let files = selection.excluded.iter().filter(|excluded| !excluded.path.ends_with('/'));
@@ -388,7 +385,7 @@ impl Watch<'_> {
                 state.told = Some(text);
             }
         };
-        let text = causes(&error);
+        let text = with_causes(&error);
         match error {
             PublishError::Expected { found, expected, name } => {
                 state.session.doubt();
@@ -437,6 +434,11 @@ impl State {
         };
         look.selection.entries.iter().zip(&look.hashes).map(one).collect()
     }
+}
+
+/// When a file was written last; nothing where there is none.
+fn modified(file: &Path) -> Option<SystemTime> {
+    file.metadata().and_then(|metadata| metadata.modified()).ok()
 }
 
 /// Whether the folder itself is gone.
@@ -496,17 +498,6 @@ fn difference(before: &[(String, Option<Hash>, bool)], now: &[(String, Option<Ha
             (None, None) => return changed,
         }
     }
-}
-
-/// An error with its causes, in one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::format::host::Confirmation;
 use crate::format::{Keys, Reference, Row, keys};
 
 use crate::names::{Pattern, Selector, Version, WorkspaceName, chosen};
+use crate::output::with_causes;
 use crate::store::bucket::{Bucket, BucketError};
 use crate::store::{Condition, ETag, Store, StoreError};
 use crate::version::{self, VersionError};
@@ -168,7 +169,7 @@ pub async fn poll(poll: &Poll<'_>, catalogue: &std::sync::Mutex<Catalogue>) -> R
         Some(error) if names.is_empty() => Err(error),
         // What was found is acted upon; the rest is looked for again.
         Some(error) => {
-            tracing::warn!("the bucket could not be read whole: {}", failure_text(&error));
+            tracing::warn!("the bucket could not be read whole: {}", with_causes(&error));
             Ok(names)
         }
         None => Ok(names),
@@ -254,7 +255,7 @@ async fn read(poll: &Poll<'_>, name: &WorkspaceName, etag: Option<ETag>) -> Resu
         Ok(None) => return Ok(None),
         Err(VersionError::Store(error)) => return Err(error),
         Err(error) => {
-            let why = failure_text(&error);
+            let why = with_causes(&error);
             tracing::warn!(workspace = %name, "{why}");
             return unknown(etag, why);
         }
@@ -271,7 +272,7 @@ async fn read(poll: &Poll<'_>, name: &WorkspaceName, etag: Option<ETag>) -> Resu
         match target(poll.store, name, reference.root, row).await {
             Ok(target) => Desired::Run(target),
             Err(VersionError::Store(error)) if error.is_retryable() => return Err(error),
-            Err(error) => return unknown(None, failure_text(&error)),
+            Err(error) => return unknown(None, with_causes(&error)),
         }
     } else if reference.rows.is_empty() {
         return unknown(etag, "it has no version yet".to_owned());
@@ -292,18 +293,6 @@ pub async fn target(store: &Store, name: &WorkspaceName, root: Ulid, row: &Row) 
     // A tree of which nothing is known is stored, not run.
     let plan = header.plan.unwrap_or_else(|| crate::application::Plan::new(crate::application::Runtime::Custom));
     Ok(Target { root, row: row.clone(), plan: Arc::new(plan) })
-}
-
-/// An error with its causes, in one line.
-pub fn failure_text(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {

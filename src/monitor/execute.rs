@@ -10,7 +10,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use ulid::Ulid;
 
-use super::catalogue::failure_text;
 use super::diagnose::{Case, Evidence, diagnose, outage};
 use super::metrics::{Metrics, StepLabel};
 use super::observe::{Observed, ReconcileError};
@@ -20,6 +19,7 @@ use super::{Monitor, labels, lock};
 use crate::engine::{ContainerState, EngineError, Health};
 use crate::format::host::{Bad, Failure, HostPhase, HostRelease};
 use crate::names::WorkspaceName;
+use crate::output::with_causes;
 use crate::run::outcome::Outcome;
 
 /// Rounds of one look: a plan that goes on for longer is going in circles.
@@ -237,7 +237,7 @@ impl Monitor {
         let mut memory = lock(&tended.memory);
         let Some(target) = memory.known.get(row).cloned() else { return Err(error) };
         let now = Timestamp::now();
-        let reason = failure_text(&error);
+        let reason = with_causes(&error);
         tracing::warn!(workspace = %name, version = target.number(), "{reason}");
         let retry = self.retry(name);
         let case = Case { row: *row, number: target.number(), earlier: memory.managed.failure.as_ref(), retry, now };

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::metrics::Metrics;
 use super::record::RecordError;
-use super::{LONGEST_BACK_OFF, Monitor, MonitorError, catalogue, labels, lock};
+use super::{LONGEST_BACK_OFF, Monitor, MonitorError, labels, lock};
 use crate::format::host::BEAT_SECONDS;
 use crate::names::{WorkspaceName, chosen};
 
@@ -225,7 +225,7 @@ impl Monitor {
                 Ok(()) => {}
                 Err(error @ RecordError::TakenOver { .. }) => return Err(error.into()),
                 Err(error) => {
-                    tracing::debug!("the host's record was not written: {}", catalogue::failure_text(&error));
+                    tracing::debug!("the host's record was not written: {}", crate::output::with_causes(&error));
                     tokio::time::sleep(FIRST_PAUSE).await;
                 }
             }
@@ -282,7 +282,7 @@ impl Monitor {
                         memory.errors = memory.errors.saturating_add(1);
                         memory.errors
                     };
-                    let text = catalogue::failure_text(&error);
+                    let text = crate::output::with_causes(&error);
                     if errors == 1 || errors % 10 == 0 {
                         tracing::warn!(workspace = %name, "{text}");
                     }

@@ -26,6 +26,12 @@ pub fn relative_time(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// An error with its causes, in one line.
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// A name from somewhere else, safe to show on a terminal: control characters are escaped.
 pub fn escape(text: &str) -> String {
     let hostile = |character: char| {
