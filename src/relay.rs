@@ -23,6 +23,8 @@ use tokio::time::Instant;
 
 /// Most connections at once; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 1024;
+/// For the first word of a client. Those of HTTP and TLS speak first; where the server does, this is what it costs.
+const FIRST_WORD: Duration = Duration::from_millis(100);
 /// For one address of one target.
 const CONNECT: Duration = Duration::from_secs(1);
 /// For a connection to find a target that accepts.
@@ -177,8 +179,40 @@ pub async fn serve(listener: TcpListener, targets: Arc<Targets>, stop: impl Futu
     open.len()
 }
 
+/// Chosen when the client begins to speak: one that connected ahead of its first request goes where traffic goes by then,
+/// not to a release that is about to end.
+async fn target_of(client: &TcpStream, targets: &Targets) -> io::Result<TcpStream> {
+    // `readable` would not do: a fresh socket counts as readable until somebody has tried.
+    if let Ok(word) = tokio::time::timeout(FIRST_WORD, client.peek(&mut [0])).await {
+        word?;
+        return targets.connect().await;
+    }
+    let server = targets.connect().await?;
+    let (mut asked, mut told) = ([0], [0]);
+    tokio::select! {
+        word = client.peek(&mut asked) => { word?; },
+        // An end of it is seen below.
+        _ = server.peek(&mut told) => {}
+    }
+    if is_closed(&server) {
+        // Gone before anybody said a word: nothing is lost with it.
+        client.peek(&mut [0]).await?;
+        return targets.connect().await;
+    }
+    Ok(server)
+}
+
+/// Whether the peer has ended and nothing that it sent is left. Asked of the kernel: what the runtime knows may be older.
+fn is_closed(stream: &TcpStream) -> bool {
+    use rustix::net::{RecvFlags, recv};
+    match recv(stream, &mut [0_u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((_, received)) => received == 0,
+        Err(error) => error != rustix::io::Errno::AGAIN,
+    }
+}
+
 async fn pass(mut client: TcpStream, targets: &Targets) -> io::Result<()> {
-    let mut server = targets.connect().await?;
+    let mut server = target_of(&client, targets).await?;
     for stream in [&client, &server] {
         stream.set_nodelay(true)?;
         // A courtesy: without it a peer that lost its power holds a place for ever.

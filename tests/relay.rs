@@ -174,3 +174,26 @@ fn open_connections_finish_after_sigterm() {
     assert_eq!(answer, "one halfwhole");
     assert_eq!(relay.child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn what_connected_ahead_of_its_first_request_goes_where_traffic_goes_by_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("route.json");
+    let (one, two) = (TcpListener::bind("127.0.0.1:0").unwrap(), target("two"));
+    route(&file, &[&one.local_addr().unwrap().to_string()]);
+    let relay = Relay::start(&file);
+    let mut quick = TcpStream::connect(&relay.address).unwrap();
+    let mut slow = TcpStream::connect(&relay.address).unwrap();
+    // A server may be the first to speak, so at last it is asked for; this one says nothing and ends.
+    let (accepted, _) = one.accept().unwrap();
+    let (other, _) = one.accept().unwrap();
+    route(&file, &[&two]);
+    drop((one, accepted, other));
+    for (client, text) in [(&mut quick, "quick"), (&mut slow, "slow")] {
+        client.write_all(text.as_bytes()).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, format!("two{text}"));
+    }
+}

@@ -7,6 +7,7 @@ mod traffic;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt as _, TryFutureExt as _};
 use jiff::Timestamp;
 use ulid::Ulid;
 
@@ -24,6 +25,8 @@ use crate::run::outcome::Outcome;
 
 /// Rounds of one look: a plan that goes on for longer is going in circles.
 const ROUNDS: usize = 64;
+/// Containers of a workspace that are stopped or removed beside each other.
+const ENDING_AT_ONCE: usize = 8;
 /// Lines of a log that a report shows.
 const LOG_LINES: usize = 40;
 /// What to do about a variable that isn't there.
@@ -58,20 +61,33 @@ impl Monitor {
             if planned.steps.is_empty() {
                 return Ok(Round { again: planned.again, settled: planned.is_settled(), forgotten: false });
             }
-            for (step, cause) in &planned.steps {
-                tracing::info!(workspace = %name, step = %step, %cause, "step");
-                last = step.to_string();
-                let kind = last.split(' ').next().unwrap_or_default().to_owned();
-                self.metrics.steps.get_or_create(&StepLabel { step: kind }).inc();
-                if *step == Step::Forget {
+            // What ends gets its time to end: however many there are, they end beside each other.
+            for steps in planned.steps.chunk_by(|(one, _), (next, _)| one.is_end() && next.is_end()) {
+                for (step, cause) in steps {
+                    tracing::info!(workspace = %name, step = %step, %cause, "step");
+                    last = step.to_string();
+                    let kind = last.split(' ').next().unwrap_or_default().to_owned();
+                    self.metrics.steps.get_or_create(&StepLabel { step: kind }).inc();
+                }
+                if let [(Step::Forget, _)] = steps {
                     self.forget(name).await?;
                     return Ok(Round { again: None, settled: true, forgotten: true });
                 }
-                match self.take(name, step, &observed).await {
-                    Ok(true) => {}
-                    // The rest of the plan was made for another state of things.
-                    Ok(false) => break,
-                    Err(error) => return self.stumble(name, step, error),
+                let mut taken = Vec::with_capacity(steps.len());
+                for (step, _) in steps {
+                    taken.push(self.take(name, step, &observed).map_err(move |error| (step, error)));
+                }
+                let outcomes = futures::stream::iter(taken).buffer_unordered(ENDING_AT_ONCE).collect::<Vec<_>>().await;
+                let mut goes_on = true;
+                for outcome in outcomes {
+                    match outcome {
+                        Ok(as_planned) => goes_on &= as_planned,
+                        Err((step, error)) => return self.stumble(name, step, error),
+                    }
+                }
+                // The rest of the plan was made for another state of things.
+                if !goes_on {
+                    break;
                 }
             }
             // Steps that only wait for somebody else come again when there is something to see.
@@ -94,6 +110,8 @@ impl Monitor {
         let release = |row: Ulid, since: Timestamp| {
             known.get(&row).map(|target| HostRelease { root: target.root, row: target.row.clone(), since })
         };
+        let others: Vec<Ulid> =
+            observed.releases.iter().map(|found| found.row).filter(|row| Some(*row) != observed.live).collect();
         let managed = &mut memory.managed;
         if managed.phase != planned.phase || managed.cause != planned.cause {
             if managed.phase != planned.phase {
@@ -104,15 +122,16 @@ impl Monitor {
         }
         match observed.live {
             Some(live) if managed.live.as_ref().is_none_or(|found| found.row.id != live) => {
-                // Found so, after a restart or a switch.
+                // Found so, after a restart or a switch that was cut off before it was written down. What was known to be
+                // live until then is what can be gone back to.
+                let before = managed.live.take().filter(|before| others.contains(&before.row.id));
+                managed.previous = before.or(managed.previous.take());
                 managed.live = release(live, now);
             }
             Some(_) => {}
             None => managed.live = None,
         }
         let live = observed.live;
-        let others: Vec<Ulid> =
-            observed.releases.iter().map(|found| found.row).filter(|row| Some(*row) != live).collect();
         if managed.previous.as_ref().is_some_and(|previous| !others.contains(&previous.row.id)) {
             managed.previous = None;
         }

@@ -53,6 +53,13 @@ pub enum Step {
     Forget,
 }
 
+impl Step {
+    /// Whether it ends something that others need not wait for.
+    pub fn is_end(&self) -> bool {
+        matches!(self, Self::Stop(..) | Self::Remove(_))
+    }
+}
+
 /// Which containers of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
@@ -517,8 +524,10 @@ fn finish_others(
         if situation.is_bad(other.row) {
             planned = planned.step(Step::Remove(other.row), format!("{old} failed"));
         } else if other.web().any(|web| web.state != ContainerState::Exited) {
-            if situation.now >= drained {
+            if situation.now >= drained && is_needed(situation, other.row) {
                 planned = planned.step(Step::Stop(other.row, Who::All), format!("{old} had its time to finish"));
+            } else if situation.now >= drained {
+                planned = planned.step(Step::Remove(other.row), format!("{old} is not needed to go back to"));
             } else {
                 planned = planned.until(drained);
             }
