@@ -35,6 +35,7 @@ pub use attempt::{Publisher, Session};
 pub use decide::{Changed, Decided, DecisionError, decide, set_retry, set_route, set_stopped};
 pub use look::{Look, preview};
 pub use remove::{Removed, remove};
+pub use swap::{Swapped, pause, swap};
 pub use writable::{open_for_writing, open_known};
 
 /// What shall be published, and under which conditions.

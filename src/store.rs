@@ -371,6 +371,16 @@ impl Store {
 
     /// Deletes many objects, a thousand with one request. All are tried, then the first failure is reported.
     pub async fn delete_many(&self, keys: &[String]) -> Result<(), StoreError> {
+        let failures = self.delete_each(keys).await?;
+        let count = failures.len();
+        match failures.into_iter().next() {
+            None => Ok(()),
+            Some((key, code)) => Err(StoreError::Delete { count, key, code }),
+        }
+    }
+
+    /// Deletes many objects, a thousand with one request, and gives those that the server keeps, each with its error code.
+    pub async fn delete_each(&self, keys: &[String]) -> Result<Vec<(String, String)>, StoreError> {
         let request = self.request("DeleteObjects", None);
         let mut failures = Vec::new();
         for batch in keys.chunks(DELETE_BATCH) {
@@ -392,11 +402,7 @@ impl Store {
                 (error.key().unwrap_or_default().to_owned(), error.code().unwrap_or("no reason given").to_owned())
             }));
         }
-        let count = failures.len();
-        match failures.into_iter().next() {
-            None => Ok(()),
-            Some((key, code)) => Err(StoreError::Delete { count, key, code }),
-        }
+        Ok(failures)
     }
 
     /// All objects whose keys begin with `prefix`, sorted by key.

@@ -49,6 +49,21 @@ pub fn name_of_reference(key: &str) -> Option<WorkspaceName> {
     text.parse::<WorkspaceName>().ok().filter(|name| name.as_str() == text)
 }
 
+/// What lies below a root, by kind and id. Keys that are none of these are left alone by everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Item {
+    /// A manifest, or a delta of one.
+    Manifest(Ulid),
+    /// A pack.
+    Pack(Ulid),
+    /// The archive of the version with this row.
+    Archive(Ulid),
+    /// The lease and outcome of the release command of the version with this row.
+    Lease(Ulid),
+    /// The list of a collection.
+    Collection(Ulid),
+}
+
 /// The keys below one root of one workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys {
@@ -66,6 +81,32 @@ impl Keys {
         &self.prefix
     }
 
+    /// The key of an item.
+    pub fn key(&self, item: Item) -> String {
+        match item {
+            Item::Manifest(id) => self.manifest(id),
+            Item::Pack(id) => self.pack(id),
+            Item::Archive(row) => self.archive(row),
+            Item::Lease(row) => self.lease(row),
+            Item::Collection(id) => self.collection(id),
+        }
+    }
+
+    /// The item that has a key, if the key is spelled as this release spells one.
+    pub fn item(&self, key: &str) -> Option<Item> {
+        let (folder, file) = key.strip_prefix(&self.prefix)?.split_once('/')?;
+        let id = file.get(..ulid::ULID_LEN)?.parse().ok()?;
+        let item = match folder {
+            "versions" => Item::Manifest(id),
+            "packs" => Item::Pack(id),
+            "archives" => Item::Archive(id),
+            "releases" => Item::Lease(id),
+            "gc" => Item::Collection(id),
+            _ => return None,
+        };
+        (self.key(item) == key).then_some(item)
+    }
+
     /// A manifest, or a delta of one.
     pub fn manifest(&self, id: Ulid) -> String {
         format!("{}versions/{id}.jsonl.zst", self.prefix)
@@ -74,6 +115,11 @@ impl Keys {
     /// A pack.
     pub fn pack(&self, id: Ulid) -> String {
         format!("{}packs/{id}.tar.zst", self.prefix)
+    }
+
+    /// The archive of a whole version.
+    pub fn archive(&self, row: Ulid) -> String {
+        format!("{}archives/{row}.tar.zst", self.prefix)
     }
 
     /// The lease and outcome of a version's release command.
@@ -111,6 +157,28 @@ mod tests {
             keys.lease(Ulid::from_parts(3, 4)),
             "data/my.app/00000000010000000000000002/releases/00000000030000000000000004.json"
         );
+    }
+
+    #[test]
+    fn items_are_found_by_their_keys_and_nothing_else_is() {
+        let name: WorkspaceName = "app".parse().unwrap();
+        let keys = Keys::new(&name, Ulid::from_parts(1, 2));
+        let id = Ulid::from_parts(3, 4);
+        for item in [Item::Manifest(id), Item::Pack(id), Item::Archive(id), Item::Lease(id), Item::Collection(id)] {
+            assert_eq!(keys.item(&keys.key(item)), Some(item));
+        }
+        let pack = keys.pack(id);
+        for other in [
+            keys.prefix().to_owned(),
+            pack.replace("packs", "later"),
+            pack.to_lowercase(),
+            format!("{pack}.part"),
+            pack.replace(".tar", ""),
+            Keys::new(&name, Ulid::from_parts(1, 3)).pack(id),
+            format!("{}packs/é", keys.prefix()),
+        ] {
+            assert_eq!(keys.item(&other), None, "{other}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use ulid::Ulid;
 
+use super::retention::Retention;
 use super::{FORMAT, FormatError, Hash};
 use crate::names::{Tag, Version, WorkspaceName};
 
@@ -51,6 +52,9 @@ pub struct Reference {
     /// The mark of the last `retry`: what a host remembers as bad from before another mark is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Ulid>,
+    /// How many versions are kept; absent: as many as there is room for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
     /// The kept versions, by number, oldest first.
     #[serde(default)]
     pub rows: Vec<Row>,
@@ -124,6 +128,7 @@ impl Reference {
             route: None,
             stopped: false,
             retry: None,
+            retention: None,
             rows: Vec::new(),
             other: BTreeMap::new(),
         }

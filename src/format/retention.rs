@@ -1,11 +1,13 @@
-//! Which versions a ref keeps when it grows too long.
+//! Which versions a ref keeps.
 //!
 //! The last 20, the newest of each of the last 24 hours and of the last 30 days, and every tagged or locked one: a watch
-//! session can't wipe out yesterday.
+//! session can't wipe out yesterday. Unless the ref says otherwise, they are thinned only when it grows too long; where it
+//! does ([`Retention`]), at each change.
 
 use std::collections::HashSet;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::reference::{MAX_BYTES, Reference, Row};
 
@@ -13,16 +15,30 @@ use super::reference::{MAX_BYTES, Reference, Row};
 pub const ROWS: usize = 120;
 /// A ref beyond this size, in bytes, is thinned.
 pub const BYTES: usize = 48 << 10;
-const LAST: usize = 20;
-const HOURS: i64 = 24;
-const DAYS: i64 = 30;
+
+/// How many versions are kept. The current one, tagged and locked ones are kept whatever this says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    /// The last ones.
+    pub last: u32,
+    /// The newest of each of the last hours.
+    pub hours: u32,
+    /// The newest of each of the last days.
+    pub days: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { last: 20, hours: 24, days: 30 }
+    }
+}
 
 /// Thins `reference` if it is due. `now` decides what an hour or a day ago means.
 pub fn thin(reference: &mut Reference, now: Timestamp) {
-    if reference.rows.len() <= ROWS && reference.to_bytes().len() <= BYTES {
+    if reference.retention.is_none() && reference.rows.len() <= ROWS && reference.to_bytes().len() <= BYTES {
         return;
     }
-    let kept = kept(&reference.rows, now);
+    let kept = kept(&reference.rows, reference.current, reference.retention.unwrap_or_default(), now);
     reference.rows.retain(|row| kept.contains(&row.number));
     // Messages and authors of the longest kind can still overflow: then the oldest go that nobody named.
     while reference.to_bytes().len() > MAX_BYTES {
@@ -33,16 +49,17 @@ pub fn thin(reference: &mut Reference, now: Timestamp) {
     }
 }
 
-fn kept(rows: &[Row], now: Timestamp) -> HashSet<u64> {
-    let mut kept: HashSet<u64> = rows.iter().rev().take(LAST).map(|row| row.number).collect();
+fn kept(rows: &[Row], current: u64, retention: Retention, now: Timestamp) -> HashSet<u64> {
+    let mut kept: HashSet<u64> = rows.iter().rev().take(retention.last as usize).map(|row| row.number).collect();
+    kept.insert(current);
     let mut hours = HashSet::new();
     let mut days = HashSet::new();
     // Newest first: the first row seen in a span is its newest.
     for row in rows.iter().rev() {
         let age = now.as_second().saturating_sub(row.created.as_second()).max(0);
         let (hour, day) = (age / 3_600, age / 86_400);
-        let newest_of_hour = hour < HOURS && hours.insert(hour);
-        let newest_of_day = day < DAYS && days.insert(day);
+        let newest_of_hour = hour < retention.hours.into() && hours.insert(hour);
+        let newest_of_day = day < retention.days.into() && days.insert(day);
         if newest_of_hour || newest_of_day || !row.tags.is_empty() || row.locked {
             kept.insert(row.number);
         }
@@ -109,6 +126,21 @@ mod tests {
         assert_eq!(numbers.last(), Some(&539));
         assert!(numbers.len() < 60, "{}", numbers.len());
         assert!(reference.to_bytes().len() < MAX_BYTES);
+    }
+
+    #[test]
+    fn what_the_ref_says_counts_at_each_change() {
+        let mut rows: Vec<Row> = (1..=10).map(|number| row(number, 0)).collect();
+        rows[1].locked = true;
+        rows[2].tags.push("kept".parse().unwrap());
+        let mut reference = with(rows);
+        reference.retention = Some(Retention { last: 3, hours: 0, days: 0 });
+        thin(&mut reference, Timestamp::from_second(1).unwrap());
+        let numbers: Vec<u64> = reference.rows.iter().map(|row| row.number).collect();
+        assert_eq!(numbers, [2, 3, 8, 9, 10]);
+        reference.retention = Some(Retention { last: 0, hours: 0, days: 0 });
+        thin(&mut reference, Timestamp::from_second(1).unwrap());
+        assert_eq!(reference.current_row().map(|row| row.number), Some(10));
     }
 
     #[test]
