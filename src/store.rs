@@ -10,6 +10,7 @@ mod granted;
 pub mod presign;
 mod transport;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -410,26 +411,41 @@ impl Store {
         let mut objects = Vec::new();
         let mut token = None;
         for _ in 0..MAX_PAGES {
-            let (page, next) = self.list_page(prefix, None, token).await?;
-            objects.extend(page);
-            token = next;
+            let page = self.list_page(prefix, Listing { token, ..Listing::default() }).await?;
+            objects.extend(page.objects);
+            token = page.next;
             if token.is_none() {
                 // Servers' orders differ.
                 objects.sort_by(|one: &ObjectInfo, other| one.key.cmp(&other.key));
                 return Ok(objects);
             }
         }
+        Err(self.endless())
+    }
+
+    /// The next parts of the keys that begin with `prefix`, up to and with their `/`, sorted. A server may go on naming one
+    /// below which nothing is left.
+    pub async fn folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let mut folders = BTreeSet::new();
+        let mut token = None;
+        for _ in 0..MAX_PAGES {
+            let page = self.list_page(prefix, Listing { token, folded: true, ..Listing::default() }).await?;
+            folders.extend(page.folders);
+            token = page.next;
+            if token.is_none() {
+                return Ok(folders.into_iter().collect());
+            }
+        }
+        Err(self.endless())
+    }
+
+    fn endless(&self) -> StoreError {
         let reason = "a listing without an end".to_owned();
-        Err(StoreError::NotS3 { endpoint: self.shared.endpoint.clone(), reason })
+        StoreError::NotS3 { endpoint: self.shared.endpoint.clone(), reason }
     }
 
     /// One page of a listing, and how to go on.
-    async fn list_page(
-        &self,
-        prefix: &str,
-        limit: Option<i32>,
-        token: Option<String>,
-    ) -> Result<(Vec<ObjectInfo>, Option<String>), StoreError> {
+    async fn list_page(&self, prefix: &str, listing: Listing) -> Result<Page, StoreError> {
         let request = self.request("ListObjectsV2", None);
         let output = self
             .shared
@@ -437,8 +453,9 @@ impl Store {
             .list_objects_v2()
             .bucket(&self.shared.bucket)
             .prefix(prefix)
-            .set_max_keys(limit)
-            .set_continuation_token(token)
+            .set_delimiter(listing.folded.then(|| "/".to_owned()))
+            .set_max_keys(listing.limit)
+            .set_continuation_token(listing.token)
             .send()
             .await
             .map_err(|error| request.explain(&error))?;
@@ -459,8 +476,14 @@ impl Store {
                 })
             })
             .collect();
+        let folders = output
+            .common_prefixes()
+            .iter()
+            .filter_map(|folder| folder.prefix()?.strip_prefix(prefix).map(str::to_owned))
+            .collect();
         let more = output.is_truncated() == Some(true);
-        Ok((objects, output.next_continuation_token().filter(|_| more).map(str::to_owned)))
+        let next = output.next_continuation_token().filter(|_| more).map(str::to_owned);
+        Ok(Page { objects, folders, next })
     }
 
     /// Whether the bucket is there.
@@ -533,6 +556,22 @@ impl Store {
             granted_until: self.shared.expires,
         }
     }
+}
+
+/// What part of a listing is asked for.
+#[derive(Default)]
+struct Listing {
+    limit: Option<i32>,
+    /// Where the last page ended.
+    token: Option<String>,
+    /// Keys are folded at the next `/`.
+    folded: bool,
+}
+
+struct Page {
+    objects: Vec<ObjectInfo>,
+    folders: Vec<String>,
+    next: Option<String>,
 }
 
 /// How often a body that broke off is asked for.

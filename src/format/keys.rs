@@ -9,6 +9,9 @@ pub const REFS: &str = "refs/";
 /// The bucket's own record.
 pub const BUCKET: &str = "bucket.json";
 
+/// Prefix of what workspaces consist of.
+pub const DATA: &str = "data/";
+
 /// Prefix of what hosts say of themselves.
 pub const HOSTS: &str = "hosts/";
 
@@ -73,7 +76,7 @@ pub struct Keys {
 impl Keys {
     /// Of the workspace `name` in its incarnation `root`.
     pub fn new(name: &WorkspaceName, root: Ulid) -> Self {
-        Self { prefix: format!("data/{name}/{root}/") }
+        Self { prefix: format!("{DATA}{name}/{root}/") }
     }
 
     /// What all of them begin with.

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use super::{Condition, ETag, Store, StoreError};
+use super::{Condition, ETag, Listing, Store, StoreError};
 
 /// The key of the record.
 pub const KEY: &str = "bucket.json";
@@ -168,7 +168,7 @@ impl Bucket {
     }
 
     async fn begin(store: &Store, consent: &WriteConsent<'_>) -> Result<Self, BucketError> {
-        let (objects, _) = store.list_page("", Some(10), None).await?;
+        let objects = store.list_page("", Listing { limit: Some(10), ..Listing::default() }).await?.objects;
         let foreign = objects.into_iter().find(|object| object.key != KEY && !object.key.starts_with(PROBE));
         if let Some(object) = foreign {
             let location = store.location();
