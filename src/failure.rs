@@ -16,6 +16,8 @@ use crate::settings::SettingsError;
 use crate::source::SourceError;
 use crate::store::StoreError;
 use crate::store::bucket::BucketError;
+use crate::upkeep::collect::CollectError;
+use crate::upkeep::recover::RecoverError;
 use crate::version::VersionError;
 use crate::watch::WatchError;
 
@@ -99,6 +101,14 @@ fn peel<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error
             MonitorError::Poll(inner) => inner,
             _ => return error,
         }
+    } else if let Some(error) = error.downcast_ref::<CollectError>() {
+        match error {
+            CollectError::Version(inner) => inner,
+            CollectError::Remove(inner) => inner,
+            _ => return error,
+        }
+    } else if let Some(RecoverError::Version(inner)) = error.downcast_ref() {
+        inner
     } else if let Some(DecisionError::Version(inner)) = error.downcast_ref() {
         inner
     } else if let Some(WatchError::Publish(inner)) = error.downcast_ref() {
@@ -170,6 +180,8 @@ fn of_domain(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Vec<Str
         .downcast_ref()
         .and_then(of_version)
         .or_else(|| cause.downcast_ref().and_then(of_decision))
+        .or_else(|| cause.downcast_ref().and_then(of_collection))
+        .or_else(|| cause.downcast_ref().and_then(of_recovery))
         .or_else(|| cause.downcast_ref().map(of_source))
         .or_else(|| cause.downcast_ref().and_then(of_publication))
         .or_else(|| cause.downcast_ref().and_then(of_checkout))
@@ -192,8 +204,7 @@ fn of_version(error: &VersionError) -> Option<(Exit, String)> {
         }
         VersionError::Object { what: "ref", .. } => (
             Exit::Failure,
-            "restore the object from a backup or an older version of it; the workspace's data is not touched"
-                .to_owned(),
+            "`workspace recover NAME` makes it again from the data; or restore the object from a backup".to_owned(),
         ),
         VersionError::Object { .. } => (
             Exit::Failure,
@@ -250,6 +261,40 @@ fn of_decision(error: &DecisionError) -> Option<(Exit, String)> {
         DecisionError::Version(_) => return None,
         DecisionError::Route { hint, .. } => (Exit::Conflict, hint.clone()),
         DecisionError::Contended { .. } => (Exit::Conflict, "try again".to_owned()),
+    })
+}
+
+fn of_collection(error: &CollectError) -> Option<(Exit, String)> {
+    Some(match error {
+        CollectError::Version(_) | CollectError::Remove(_) => return None,
+        CollectError::NoConditions { .. } => (
+            Exit::Failure,
+            "`workspace delete NAME` and a new upload free the space; or move to a server with conditional writes"
+                .to_owned(),
+        ),
+        CollectError::Host { .. } => (
+            Exit::Failure,
+            "install the release of workspace that runs there; or delete the record, if that host is gone".to_owned(),
+        ),
+        CollectError::Damaged { name, .. } => {
+            (Exit::Failure, format!("`workspace verify {name}` says what is damaged, and which versions it hurts"))
+        }
+        CollectError::Contended { .. } => (Exit::Conflict, "try again".to_owned()),
+    })
+}
+
+fn of_recovery(error: &RecoverError) -> Option<(Exit, String)> {
+    Some(match error {
+        RecoverError::Version(_) => return None,
+        RecoverError::There { name, .. } => (Exit::Conflict, format!("`workspace verify {name}` looks for damage")),
+        RecoverError::Deleted { name } => {
+            (Exit::NotFound, format!("`workspace upload {name} DIR` makes it anew; a backup brings the data back"))
+        }
+        RecoverError::NoData { .. } => (Exit::NotFound, "`workspace list` shows what there is".to_owned()),
+        RecoverError::NothingWhole { .. } => {
+            (Exit::Failure, "restore what is missing from a backup, then the same command again".to_owned())
+        }
+        RecoverError::Overtaken { .. } => (Exit::Conflict, "`workspace list` shows what is there now".to_owned()),
     })
 }
 

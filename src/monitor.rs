@@ -12,6 +12,7 @@
 //! (labels, names, volumes), in the router's directory, or in the host's record in the bucket.
 
 mod catalogue;
+mod collecting;
 mod diagnose;
 mod execute;
 mod follow;
@@ -85,6 +86,17 @@ pub struct Options {
     pub ca_bundle: Option<Vec<u8>>,
     /// What applications ask for by name.
     pub secrets: Secrets,
+    /// How often what no version needs is collected; `None`: never.
+    pub collecting: Option<Collecting>,
+}
+
+/// When the monitor collects.
+#[derive(Debug, Clone, Copy)]
+pub struct Collecting {
+    /// Between two collections of one workspace.
+    pub every: Duration,
+    /// How long something has to be unneeded, and listed.
+    pub grace: Duration,
 }
 
 /// What a monitor works with.

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::duration;
 use crate::cache::Cache;
 use crate::cli::Context;
 use crate::compose::seen_from_container;
@@ -18,7 +19,7 @@ use crate::engine::{Compose, Engine};
 use crate::environment::{WORKSPACE_DOMAIN, WORKSPACE_TRAEFIK_PORT, WORKSPACE_TRAEFIK_ROUTES, WORKSPACE_TRAEFIK_URL};
 use crate::failure::Exit;
 use crate::format::host::{HostPhase, Managed};
-use crate::monitor::{DryRun, Endpoint, Limits, Monitor, MonitorError, Options, Surroundings, Traefik};
+use crate::monitor::{Collecting, DryRun, Endpoint, Limits, Monitor, MonitorError, Options, Surroundings, Traefik};
 use crate::names::Pattern;
 use crate::output::LogFormat;
 use crate::settings::{Backend, Purpose, Settings};
@@ -80,6 +81,12 @@ pub struct Args {
     /// How long the addresses work by which containers fetch; renewed after half of it
     #[arg(long, value_name = "SECONDS", default_value_t = 43_200, value_parser = clap::value_parser!(u64).range(60..=604_800))]
     grant_lifetime: u64,
+    /// How often what no version needs is deleted, as `workspace gc` does; `0s`: never
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration::any)]
+    gc_interval: Duration,
+    /// How long something has to be unneeded before that
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration::any)]
+    gc_grace: Duration,
     /// One document of JSON on stdout, with `--once` or `--dry-run`
     #[arg(long)]
     json: bool,
@@ -141,6 +148,8 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         traefik: traefik(context)?,
         ca_bundle,
         secrets: context.secrets()?,
+        collecting: (!args.gc_interval.is_zero())
+            .then_some(Collecting { every: args.gc_interval, grace: args.gc_grace }),
     };
     let router = match &options.traefik {
         Some(traefik) => format!("Traefik, by files in {}", traefik.directory.display()),

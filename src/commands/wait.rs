@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use ulid::Ulid;
 
+use super::duration;
 use super::{failure_report, interrupt};
 use crate::cli::Context;
 use crate::failure::Exit;
@@ -39,27 +40,12 @@ pub struct WaitArgs {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "15m",
-        value_parser = duration
+        value_parser = duration::positive
     )]
     pub wait: Option<Duration>,
     /// With `--wait`: at least so many hosts
     #[arg(long, value_name = "N", default_value_t = 1, requires = "wait", value_parser = clap::value_parser!(u32).range(1..))]
     pub hosts: u32,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
-    let seconds = match &text[digits.len()..] {
-        "" | "s" => Some(1),
-        "m" => Some(60),
-        "h" => Some(3600),
-        _ => None,
-    };
-    let number: Option<u64> = digits.parse().ok().filter(|number| (1..=1_000_000).contains(number));
-    match (number, seconds) {
-        (Some(number), Some(seconds)) => Ok(Duration::from_secs(number * seconds)),
-        _ => Err("a duration is a whole number and `s`, `m` or `h`, such as `90s`, `5m`, `1h`".to_owned()),
-    }
 }
 
 /// What waiting came to.
@@ -400,20 +386,4 @@ fn progress(seen: &Seen, standing: &Standing<'_>, awaited: &Awaited) -> String {
     };
     let cause = if managed.cause.is_empty() { String::new() } else { format!(" ({})", managed.cause) };
     escape(&format!("{hostname}: {}{cause}", managed.phase.as_str()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_a_unit() {
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("5m"), Ok(Duration::from_mins(5)));
-        assert_eq!(duration("1h"), Ok(Duration::from_hours(1)));
-        for wrong in ["", "0s", "-1s", "1d", "1.5m", "m", "5 m"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
 }

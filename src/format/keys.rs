@@ -166,7 +166,7 @@ mod tests {
     fn items_are_found_by_their_keys_and_nothing_else_is() {
         let name: WorkspaceName = "app".parse().unwrap();
         let keys = Keys::new(&name, Ulid::from_parts(1, 2));
-        let id = Ulid::from_parts(3, 4);
+        let id = Ulid::from_parts(3, u128::MAX);
         for item in [Item::Manifest(id), Item::Pack(id), Item::Archive(id), Item::Lease(id), Item::Collection(id)] {
             assert_eq!(keys.item(&keys.key(item)), Some(item));
         }

@@ -52,6 +52,9 @@ impl Monitor {
         tasks.spawn(Arc::clone(self).beats());
         if !once {
             tasks.spawn(Arc::clone(self).polls());
+            if let Some(collecting) = self.options.collecting {
+                tasks.spawn(Arc::clone(self).collections(collecting));
+            }
             if !self.options.follow.is_empty() {
                 tasks.spawn(Arc::clone(self).looks_at_the_followed());
             }

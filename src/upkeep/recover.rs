@@ -198,9 +198,7 @@ async fn replaceable(store: &Store, name: &WorkspaceName) -> Result<Option<ETag>
         }
         Ok(_) | Err(FormatError::Damaged(_) | FormatError::OverLimit { .. }) => Ok(Some(object.etag)),
         // Whole, only not for us.
-        Err(source) => {
-            Err(VersionError::Object { what: "ref", key: keys::reference(name), source }.into())
-        }
+        Err(source) => Err(VersionError::Object { what: "ref", key: keys::reference(name), source }.into()),
     }
 }
 
