@@ -376,12 +376,13 @@ async fn a_deletion_that_was_cut_off_and_a_claim_that_came_to_nothing_are_finish
     let gone = engine.store.get("refs/app.json").await.unwrap_err();
     assert!(matches!(gone, StoreError::NotFound { .. }), "{gone:?}");
 
-    let claim = serde_json::json!({ "format": 1, "root": ulid::Ulid::generate(), "rows": [] });
-    engine.store.put("refs/app.json", claim.to_string().into(), Condition::Absent).await.unwrap();
-    // Somebody may be at it.
-    collect(&engine, Duration::from_secs(3600)).await.unwrap();
-    engine.store.get("refs/app.json").await.unwrap();
+    let claim = |root: ulid::Ulid| serde_json::json!({ "format": 1, "root": root, "rows": [] }).to_string();
+    engine.store.put("refs/app.json", claim(ulid::Ulid::generate()).into(), Condition::None).await.unwrap();
+    // Somebody may be at it, whatever the grace.
     collect(&engine, Duration::ZERO).await.unwrap();
+    engine.store.get("refs/app.json").await.unwrap();
+    engine.store.put("refs/app.json", claim(ulid::Ulid::from_parts(1, 1)).into(), Condition::None).await.unwrap();
+    collect(&engine, Duration::from_hours(1)).await.unwrap();
     engine.store.get("refs/app.json").await.unwrap_err();
     assert_eq!(engine.store.list("").await.unwrap().len(), 1);
 }

@@ -222,7 +222,8 @@ impl Collector<'_> {
 
     /// Whether a name was claimed and nothing came of it: a first upload that was killed.
     async fn is_abandoned(&self, name: &WorkspaceName, read: &Read, options: Options) -> Result<bool, CollectError> {
-        let (now, grace) = (Timestamp::now(), signed(options.grace));
+        // Whatever the grace: who has claimed a name has no version to lose yet, and would lose the whole upload.
+        let (now, grace) = (Timestamp::now(), signed(options.grace.max(GRACE)));
         if read.reference.is_visible() || now.duration_since(time_of(read.reference.root)) < grace {
             return Ok(false);
         }
