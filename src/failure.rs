@@ -248,6 +248,9 @@ fn of_publication(error: &PublishError) -> Option<(Exit, String)> {
             (Exit::Conflict, format!("`workspace download {name}` shows what is there now"))
         }
         PublishError::DeletedMeanwhile { .. } => (Exit::Conflict, "upload again to make it anew".to_owned()),
+        PublishError::Locked { name, number, .. } => {
+            (Exit::Conflict, format!("`workspace unlock {name}@{number}`, if you may; or wait"))
+        }
         PublishError::Contended { .. } => (Exit::Conflict, "try again".to_owned()),
         PublishError::TagsFull { .. } => {
             (Exit::Conflict, "upload without `--tag`, or reuse a tag: tags move".to_owned())

@@ -182,6 +182,16 @@ pub enum PublishError {
         /// The workspace.
         name: WorkspaceName,
     },
+    /// A version is locked, so the workspace can't be deleted.
+    #[error("version {number} of `{name}` is locked {}; nothing was deleted", until_text(*until))]
+    Locked {
+        /// The workspace.
+        name: WorkspaceName,
+        /// The version's number.
+        number: u64,
+        /// Until when; nothing for a legal hold.
+        until: Option<Timestamp>,
+    },
     /// There were warnings, which `--strict` makes errors.
     #[error("{} above, and `--strict` makes {} nothing was published", if *.0 == 1 { "there is a warning".to_owned() } else { format!("there are {} warnings", .0) }, if *.0 == 1 { "it an error:" } else { "them errors:" })]
     Strict(usize),
@@ -214,6 +224,11 @@ impl PublishError {
             _ => false,
         }
     }
+}
+
+/// How long a lock lasts, for messages.
+pub fn until_text(until: Option<Timestamp>) -> String {
+    until.map_or_else(|| "until its legal hold is taken back".to_owned(), |until| format!("until {until:.0}"))
 }
 
 /// The moment of a publication, and where ids come from: arguments, so that tests can choose them.

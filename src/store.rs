@@ -9,6 +9,7 @@ mod error;
 mod granted;
 pub mod presign;
 mod transport;
+pub mod versions;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,7 +19,6 @@ use std::sync::Arc;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -33,6 +33,15 @@ pub use granted::Granted;
 use presign::SeenCredentials;
 use transport::Counters;
 pub use transport::RequestCounts;
+
+/// What came of deleting many objects.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deletion {
+    /// Those that the server keeps, each with its error code.
+    pub refused: Vec<(String, String)>,
+    /// Those that are hidden by a delete marker, and whose versions can't be removed: they go on taking space.
+    pub hidden: u64,
+}
 
 /// Keys in one `DeleteObjects`, as S3 has it.
 const DELETE_BATCH: usize = 1000;
@@ -104,6 +113,8 @@ impl Condition {
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
+    /// Whether reads look for versions below a delete marker.
+    past_deletions: bool,
 }
 
 struct Shared {
@@ -148,7 +159,7 @@ impl Store {
         };
         let (credentials, expires) = (Some(credentials), None);
         let shared = Shared { client, bucket, endpoint, location, region, custom, counters, credentials, expires };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), past_deletions: false })
     }
 
     /// A store of which the granted objects can be read, and nothing else. No request is made to it.
@@ -166,7 +177,7 @@ impl Store {
             credentials: None,
             expires: Some(granted.expires),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), past_deletions: false })
     }
 
     /// The whole object.
@@ -176,7 +187,7 @@ impl Store {
 
     /// The whole object, unless it is still the one with this ETag. A request either way, but an answer without a body.
     pub async fn get_if_changed(&self, key: &str, etag: &ETag) -> Result<Option<Object>, StoreError> {
-        self.read_unless(key, None, Some(etag)).await
+        self.read_unless(key, None, Some(etag), None).await
     }
 
     /// Some bytes of an object. Fewer than asked for are an error.
@@ -199,11 +210,15 @@ impl Store {
     }
 
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Object, StoreError> {
-        match self.read_unless(key, range, None).await? {
-            Some(object) => Ok(object),
-            // Nobody asked for that.
-            None => Err(self.not_s3("an unconditional request was answered with 304")),
-        }
+        let found = match self.read_unless(key, range.clone(), None, None).await {
+            Err(StoreError::NotFound { key }) if self.past_deletions => match self.deleted_version(&key).await {
+                Some(version) => self.read_unless(&key, range, None, Some(&version)).await?,
+                None => return Err(StoreError::NotFound { key }),
+            },
+            other => other?,
+        };
+        // Nobody asked for anything else.
+        found.ok_or_else(|| self.not_s3("an unconditional request was answered with 304"))
     }
 
     fn not_s3(&self, reason: &str) -> StoreError {
@@ -216,11 +231,12 @@ impl Store {
         key: &str,
         range: Option<Range<u64>>,
         known: Option<&ETag>,
+        version: Option<&str>,
     ) -> Result<Option<Object>, StoreError> {
         let mut left = READ_ATTEMPTS;
         loop {
             left -= 1;
-            match self.read_once(key, range.clone(), known).await {
+            match self.read_once(key, range.clone(), known, version).await {
                 Err(StoreError::Truncated { .. }) if left > 0 => {}
                 other => return other,
             }
@@ -232,6 +248,7 @@ impl Store {
         key: &str,
         range: Option<Range<u64>>,
         known: Option<&ETag>,
+        version: Option<&str>,
     ) -> Result<Option<Object>, StoreError> {
         let request = self.request("GetObject", Some(key));
         let sent = self
@@ -242,6 +259,7 @@ impl Store {
             .key(key)
             .set_range(range.map(|range| format!("bytes={}-{}", range.start, range.end - 1)))
             .set_if_none_match(known.map(|etag| etag.0.clone()))
+            .set_version_id(version.map(str::to_owned))
             .send()
             .await;
         let output = match sent {
@@ -365,6 +383,11 @@ impl Store {
             .await;
         match sent.map_err(|error| request.explain(&error)) {
             Err(StoreError::NotFound { key }) if condition != Condition::None => Err(StoreError::Precondition { key }),
+            Ok(output) if output.delete_marker() == Some(true) => {
+                // Hidden by now, which is what was asked for; what it holds in a versioned bucket is freed if possible.
+                self.purge(&[key.to_owned()]).await;
+                Ok(())
+            }
             Ok(_) | Err(StoreError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -372,38 +395,28 @@ impl Store {
 
     /// Deletes many objects, a thousand with one request. All are tried, then the first failure is reported.
     pub async fn delete_many(&self, keys: &[String]) -> Result<(), StoreError> {
-        let failures = self.delete_each(keys).await?;
-        let count = failures.len();
-        match failures.into_iter().next() {
+        let refused = self.delete_each(keys).await?.refused;
+        let count = refused.len();
+        match refused.into_iter().next() {
             None => Ok(()),
             Some((key, code)) => Err(StoreError::Delete { count, key, code }),
         }
     }
 
-    /// Deletes many objects, a thousand with one request, and gives those that the server keeps, each with its error code.
-    pub async fn delete_each(&self, keys: &[String]) -> Result<Vec<(String, String)>, StoreError> {
-        let request = self.request("DeleteObjects", None);
-        let mut failures = Vec::new();
+    /// Deletes many objects, a thousand with one request, with all their versions where the bucket keeps versions.
+    pub async fn delete_each(&self, keys: &[String]) -> Result<Deletion, StoreError> {
+        let mut deletion = Deletion::default();
         for batch in keys.chunks(DELETE_BATCH) {
-            let mut delete = Delete::builder().quiet(true);
-            for key in batch {
-                let object = ObjectIdentifier::builder().key(key).build();
-                delete = delete.objects(object.map_err(|error| configuration(&error))?);
+            let batch: Vec<(String, Option<String>)> = batch.iter().map(|key| (key.clone(), None)).collect();
+            let (marked, refused) = self.delete_batch(&batch).await?;
+            deletion.refused.extend(refused);
+            if !marked.is_empty() {
+                let purged = self.purge(&marked).await;
+                deletion.refused.extend(purged.refused);
+                deletion.hidden += purged.hidden;
             }
-            let output = self
-                .shared
-                .client
-                .delete_objects()
-                .bucket(&self.shared.bucket)
-                .delete(delete.build().map_err(|error| configuration(&error))?)
-                .send()
-                .await
-                .map_err(|error| request.explain(&error))?;
-            failures.extend(output.errors().iter().filter(|error| error.code() != Some("NoSuchKey")).map(|error| {
-                (error.key().unwrap_or_default().to_owned(), error.code().unwrap_or("no reason given").to_owned())
-            }));
         }
-        Ok(failures)
+        Ok(deletion)
     }
 
     /// All objects whose keys begin with `prefix`, sorted by key.

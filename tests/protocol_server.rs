@@ -32,7 +32,7 @@ use workspace::publish::{self, Changed, Outcome, Publication, PublishError, Publ
 use workspace::settings::Limits;
 use workspace::source::SourceOptions;
 use workspace::store::bucket::{Bucket, WriteConsent};
-use workspace::store::{Store, StoreError};
+use workspace::store::{Deletion, Store, StoreError};
 use workspace::upkeep::collect::{CollectError, Collector, Options};
 use workspace::upkeep::verify::{Options as VerifyOptions, Verifier};
 use workspace::upkeep::{needs::Needs, orphans};
@@ -467,7 +467,7 @@ async fn clean_up(store: &Store, bucket: &Bucket) {
         assert!(report.damage.is_empty(), "{report:?}");
     }
     for orphan in orphans::find(store, None, &hosts).await.unwrap() {
-        assert_eq!(orphans::remove(store, &orphan).await.unwrap(), [] as [String; 0]);
+        assert_eq!(orphans::remove(store, &orphan).await.unwrap(), Deletion::default());
     }
     for (name, _) in references {
         match publish::remove(store, &name, bucket.record.delete_if_match).await {

@@ -206,10 +206,15 @@ fn verify_names_what_is_damaged_and_whom_it_hurts() {
     // What it needs is unknown: a collection deletes nothing. (Another machine: nothing is remembered here.)
     fs::remove_dir_all(site.environment.path().join("cache")).unwrap();
     site.run(&["gc", "app", "--grace", "0s"]).fails(1, "what `app` needs is unknown, so nothing was deleted");
+    // The next upload reuses nothing of it, and is whole.
+    let again = site.ok(&["upload", "app", "../app", "--tag", "mended"]);
+    assert!(again.stderr.contains("unchanged"), "{again:?}");
+    site.upload(9);
+    assert_eq!(fs::read_to_string(site.download("app").join("number")).unwrap(), "number 9");
     site.write(&manifests[2], &manifest);
     site.ok(&["verify", "app", "--deep"]);
     site.run(&["verify", "aqp"]).fails(3, "did you mean `app`?");
-    site.run(&["verify", "app@9"]).fails(3, "versions 1 to 3 are kept");
+    site.run(&["verify", "app@9"]).fails(3, "versions 1 to 4 are kept");
 }
 
 #[test]

@@ -170,9 +170,21 @@ fn tell(output: &Output, report: &Report) {
         let number = count(report.refused.len() as u64, "object");
         output.warn(&format!("{name}: the server keeps {number}, such as `{first}`: locked, or not allowed"));
     }
+    warn_hidden(output, name, report.hidden);
     if report.unknown.objects > 0 {
         let number = count(report.unknown.objects, "object");
         output.note(&format!("{name}: {number} of a kind that this release doesn't know stay"));
+    }
+}
+
+/// The bucket keeps versions, and these keys may not remove them.
+pub fn warn_hidden(output: &Output, name: &WorkspaceName, hidden: u64) {
+    if hidden > 0 {
+        output.warn(&format!(
+            "{name}: nothing was freed of {}: the bucket keeps versions, and these keys may not list and delete them \
+             (s3:ListBucketVersions, s3:DeleteObjectVersion); a lifecycle rule for noncurrent versions frees it later",
+            count(hidden, "object")
+        ));
     }
 }
 
@@ -208,6 +220,8 @@ async fn collect_orphans(context: &Context, store: &Store, hosts: &Hosts, args: 
     for orphan in &found {
         let why = if orphan.in_use {
             "; a host still runs it, so it stays"
+        } else if orphan.locked {
+            "; a version of it is locked, so it stays"
         } else if young(orphan) {
             "; it is younger than the grace, so it stays"
         } else {
@@ -217,7 +231,7 @@ async fn collect_orphans(context: &Context, store: &Store, hosts: &Hosts, args: 
         let (objects, bytes) = (count(orphan.found.objects, "object"), size(orphan.found.bytes));
         output.note(&format!("no ref names {root} of {name}: {objects} ({bytes}){why}"));
     }
-    found.retain(|orphan| !orphan.in_use && !young(orphan));
+    found.retain(|orphan| !orphan.in_use && !orphan.locked && !young(orphan));
     if found.is_empty() || args.dry_run {
         return Ok(found);
     }
@@ -238,11 +252,12 @@ async fn collect_orphans(context: &Context, store: &Store, hosts: &Hosts, args: 
         }
     }
     for orphan in &found {
-        let refused = orphans::remove(store, orphan).await?;
-        if let Some(first) = refused.first() {
-            let number = count(refused.len() as u64, "object");
+        let deletion = orphans::remove(store, orphan).await?;
+        if let Some((first, _)) = deletion.refused.first() {
+            let number = count(deletion.refused.len() as u64, "object");
             output.warn(&format!("{}: the server keeps {number}, such as `{first}`", orphan.workspace));
         }
+        warn_hidden(output, &orphan.workspace, deletion.hidden);
     }
     output.note(&format!("Removed {} ({})", count(found.len() as u64, "orphan"), size(bytes)));
     Ok(found)

@@ -63,6 +63,8 @@ pub enum Item {
     Archive(Ulid),
     /// The lease and outcome of the release command of the version with this row.
     Lease(Ulid),
+    /// The record of the lock on the version with this row.
+    Lock(Ulid),
     /// The list of a collection.
     Collection(Ulid),
 }
@@ -91,6 +93,7 @@ impl Keys {
             Item::Pack(id) => self.pack(id),
             Item::Archive(row) => self.archive(row),
             Item::Lease(row) => self.lease(row),
+            Item::Lock(row) => self.lock(row),
             Item::Collection(id) => self.collection(id),
         }
     }
@@ -104,6 +107,7 @@ impl Keys {
             "packs" => Item::Pack(id),
             "archives" => Item::Archive(id),
             "releases" => Item::Lease(id),
+            "locks" => Item::Lock(id),
             "gc" => Item::Collection(id),
             _ => return None,
         };
@@ -128,6 +132,11 @@ impl Keys {
     /// The lease and outcome of a version's release command.
     pub fn lease(&self, row: Ulid) -> String {
         format!("{}releases/{row}.json", self.prefix)
+    }
+
+    /// The record of the lock on a version.
+    pub fn lock(&self, row: Ulid) -> String {
+        format!("{}locks/{row}.json", self.prefix)
     }
 
     /// The list of a collection in progress.
@@ -167,7 +176,14 @@ mod tests {
         let name: WorkspaceName = "app".parse().unwrap();
         let keys = Keys::new(&name, Ulid::from_parts(1, 2));
         let id = Ulid::from_parts(3, u128::MAX);
-        for item in [Item::Manifest(id), Item::Pack(id), Item::Archive(id), Item::Lease(id), Item::Collection(id)] {
+        for item in [
+            Item::Manifest(id),
+            Item::Pack(id),
+            Item::Archive(id),
+            Item::Lease(id),
+            Item::Lock(id),
+            Item::Collection(id),
+        ] {
             assert_eq!(keys.item(&keys.key(item)), Some(item));
         }
         let pack = keys.pack(id);

@@ -104,6 +104,9 @@ pub struct Row {
     /// Whether it is locked: thinning keeps it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub locked: bool,
+    /// Until when it is locked; absent in a locked row: until somebody takes the lock back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked_until: Option<Timestamp>,
     /// What a later release added.
     #[serde(flatten)]
     pub other: BTreeMap<String, Value>,
@@ -112,6 +115,13 @@ pub struct Row {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+impl Row {
+    /// Whether it is locked at a time.
+    pub fn is_locked(&self, now: Timestamp) -> bool {
+        self.locked && self.locked_until.is_none_or(|until| until > now)
+    }
 }
 
 impl Reference {
@@ -255,6 +265,7 @@ mod tests {
                 origin: None,
                 tags: vec![],
                 locked: false,
+                locked_until: None,
                 other: BTreeMap::new(),
             },
             Row {
@@ -273,6 +284,7 @@ mod tests {
                 origin: None,
                 tags: vec!["v2.0".parse().unwrap()],
                 locked: false,
+                locked_until: None,
                 other: BTreeMap::new(),
             },
         ];

@@ -43,7 +43,7 @@ pub fn thin(reference: &mut Reference, now: Timestamp) {
     // Messages and authors of the longest kind can still overflow: then the oldest go that nobody named.
     while reference.to_bytes().len() > MAX_BYTES {
         let current = reference.current;
-        let spare = |row: &Row| row.tags.is_empty() && !row.locked && row.number != current;
+        let spare = |row: &Row| row.tags.is_empty() && !row.is_locked(now) && row.number != current;
         let Some(oldest) = reference.rows.iter().position(spare) else { break };
         reference.rows.remove(oldest);
     }
@@ -60,7 +60,7 @@ fn kept(rows: &[Row], current: u64, retention: Retention, now: Timestamp) -> Has
         let (hour, day) = (age / 3_600, age / 86_400);
         let newest_of_hour = hour < retention.hours.into() && hours.insert(hour);
         let newest_of_day = day < retention.days.into() && days.insert(day);
-        if newest_of_hour || newest_of_day || !row.tags.is_empty() || row.locked {
+        if newest_of_hour || newest_of_day || !row.tags.is_empty() || row.is_locked(now) {
             kept.insert(row.number);
         }
     }
@@ -93,6 +93,7 @@ mod tests {
             origin: None,
             tags: vec![],
             locked: false,
+            locked_until: None,
             other: BTreeMap::new(),
         }
     }

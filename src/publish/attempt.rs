@@ -19,7 +19,7 @@ use crate::cache::Cache;
 use crate::format::tree::digest;
 use crate::format::{Keys, Reference, Row};
 use crate::names::{Tag, WorkspaceName};
-use crate::output::{Observer, Phase};
+use crate::output::{Observer, Phase, with_causes};
 use crate::source::{self, SourceKind};
 use crate::store::bucket::WriteConsent;
 use crate::store::{ETag, Store, StoreError};
@@ -245,7 +245,25 @@ impl Publisher<'_> {
             }
             open_known(self.store, self.cache, &self.consent).await?;
             let plan = self.detect(look, state)?;
-            let (contents, loaded) = self.known_contents(publication, state).await?;
+            let (contents, loaded) = match self.known_contents(publication, state).await {
+                Err(PublishError::Version(
+                    error @ (VersionError::Store(StoreError::NotFound { .. }) | VersionError::Object { .. }),
+                )) => {
+                    let read = version::read_reference(self.store, &publication.name).await?;
+                    if read.as_ref().is_none_or(|read| read.etag != state.read.etag) {
+                        // The version was let go and collected since the ref was read.
+                        self.lost_race(publication, state, read).await?;
+                        continue;
+                    }
+                    let number = state.read.reference.current;
+                    self.observer.warn(&format!(
+                        "nothing of version {number} can be reused, so everything is sent again: {}",
+                        with_causes(&error)
+                    ));
+                    (Arc::new(state.sent.contents.clone()), None)
+                }
+                other => other?,
+            };
             self.guard(publication, look, loaded.as_deref(), state)?;
             let uploads = match self.send(publication, look, contents.clone(), state).await? {
                 Ok(uploads) => uploads,

@@ -239,6 +239,7 @@ impl Publisher<'_> {
             origin: None,
             tags: Vec::new(),
             locked: false,
+            locked_until: None,
             other: BTreeMap::new(),
         };
         let base_size = base_id.and(loaded).map_or(bytes.len() as u64, |loaded| loaded.base_size);

@@ -22,6 +22,10 @@ pub struct Removed {
     pub objects: usize,
     /// Their bytes.
     pub bytes: u64,
+    /// Objects that are only hidden: the bucket keeps versions, and they can't be removed with these keys.
+    pub hidden: u64,
+    /// Objects that the server keeps although they are deleted: locked, or not allowed.
+    pub refused: Vec<String>,
 }
 
 /// Deletes a workspace and all its versions. Killed anywhere, doing it again finishes it.
@@ -37,6 +41,9 @@ pub async fn remove(store: &Store, name: &WorkspaceName, conditional_delete: boo
     let root = found.reference.root;
     let mut attempts = 0;
     while !found.reference.deleted {
+        if let Some(row) = found.reference.rows.iter().find(|row| row.is_locked(super::now())) {
+            return Err(PublishError::Locked { name: name.clone(), number: row.number, until: row.locked_until });
+        }
         let tombstone = Reference::tombstone(root, found.reference.nonces.clone());
         match swap(store, name, Some(&found.etag), tombstone, None).await? {
             // Or somebody else deleted it, or made it anew since: what is left below the old root may go.
@@ -53,7 +60,7 @@ pub async fn remove(store: &Store, name: &WorkspaceName, conditional_delete: boo
     // they remove themselves when they find the ref deleted.
     let objects = store.list(Keys::new(name, root).prefix()).await?;
     let object_keys: Vec<String> = objects.iter().map(|object| object.key.clone()).collect();
-    store.delete_many(&object_keys).await?;
+    let deletion = store.delete_each(&object_keys).await?;
     if conditional_delete
         && let Some(read) = version::read_reference(store, name).await?
         && read.reference.deleted
@@ -66,6 +73,8 @@ pub async fn remove(store: &Store, name: &WorkspaceName, conditional_delete: boo
         versions,
         objects: objects.len(),
         bytes: objects.iter().map(|object| object.size).sum(),
+        hidden: deletion.hidden,
+        refused: deletion.refused.into_iter().map(|(key, _)| key).collect(),
     })
 }
 

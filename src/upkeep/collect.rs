@@ -75,6 +75,8 @@ pub struct Report {
     pub young: Amount,
     /// Objects that the server keeps: they are locked.
     pub refused: Vec<String>,
+    /// Objects that are only hidden: the bucket keeps versions, and they can't be removed with these keys.
+    pub hidden: u64,
     /// Objects of a kind that this release doesn't know; they are left alone.
     pub unknown: Amount,
     /// Versions that the ref's retention let go.
@@ -169,6 +171,7 @@ impl Collector<'_> {
             until: None,
             young: Amount::default(),
             refused: Vec::new(),
+            hidden: 0,
             unknown: Amount::default(),
             trimmed: 0,
         };
@@ -336,9 +339,11 @@ impl Collector<'_> {
             .map(|(_, object)| (&object.key, object.size))
             .collect();
         let names: Vec<String> = victims.iter().map(|(key, _)| (*key).clone()).collect();
-        let refused = self.store.delete_each(&names).await?;
+        let deletion = self.store.delete_each(&names).await?;
+        report.hidden += deletion.hidden;
+        let kept: BTreeSet<&String> = deletion.refused.iter().map(|(key, _)| key).collect();
         for (key, bytes) in victims {
-            if refused.iter().any(|(kept, _)| kept == key) {
+            if kept.contains(key) {
                 report.refused.push(key.clone());
             } else {
                 report.deleted.add(bytes);

@@ -57,7 +57,7 @@ impl Needs {
         row: &Row,
     ) -> Result<(), VersionError> {
         let loaded = version::load(store, cache, keys, root, row).await?;
-        self.items.extend([Item::Manifest(row.base), Item::Archive(row.id), Item::Lease(row.id)]);
+        self.items.extend([Item::Manifest(row.base), Item::Archive(row.id), Item::Lease(row.id), Item::Lock(row.id)]);
         self.items.extend(row.delta.map(Item::Manifest));
         self.items.extend(loaded.manifest.packs.iter().map(|pack| Item::Pack(pack.id)));
         Ok(())

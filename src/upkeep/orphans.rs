@@ -9,10 +9,10 @@ use ulid::Ulid;
 use super::collect::Amount;
 use super::needs::rows_of_hosts;
 use crate::format::Keys;
-use crate::format::keys::DATA;
+use crate::format::keys::{DATA, Item};
 use crate::hosts::Hosts;
 use crate::names::WorkspaceName;
-use crate::store::{Store, StoreError};
+use crate::store::{Deletion, Store, StoreError};
 use crate::version::{self, VersionError};
 
 /// A root that no ref names.
@@ -28,6 +28,8 @@ pub struct Orphan {
     pub newest: Option<Timestamp>,
     /// Whether a host still runs a version of it.
     pub in_use: bool,
+    /// Whether a version of it is locked.
+    pub locked: bool,
 }
 
 /// Looks for them, below one name or all. What a ref that can't be read may name is not among them.
@@ -42,7 +44,8 @@ pub async fn find(store: &Store, name: Option<&WorkspaceName>, hosts: &Hosts) ->
             if is_named(store, &name, root).await? {
                 continue;
             }
-            let objects = store.list(Keys::new(&name, root).prefix()).await?;
+            let keys = Keys::new(&name, root);
+            let objects = store.list(keys.prefix()).await?;
             if objects.is_empty() {
                 continue;
             }
@@ -51,6 +54,7 @@ pub async fn find(store: &Store, name: Option<&WorkspaceName>, hosts: &Hosts) ->
             orphans.push(Orphan {
                 root,
                 found,
+                locked: objects.iter().any(|object| matches!(keys.item(&object.key), Some(Item::Lock(_)))),
                 newest: objects.iter().filter_map(|object| object.modified).max(),
                 in_use: !rows_of_hosts(hosts, &name, root).is_empty(),
                 workspace: name.clone(),
@@ -60,14 +64,14 @@ pub async fn find(store: &Store, name: Option<&WorkspaceName>, hosts: &Hosts) ->
     Ok(orphans)
 }
 
-/// Removes one, unless a ref has come to name it. Gives the objects that the server keeps.
-pub async fn remove(store: &Store, orphan: &Orphan) -> Result<Vec<String>, VersionError> {
+/// Removes one, unless a ref has come to name it.
+pub async fn remove(store: &Store, orphan: &Orphan) -> Result<Deletion, VersionError> {
     if is_named(store, &orphan.workspace, orphan.root).await? {
-        return Ok(Vec::new());
+        return Ok(Deletion::default());
     }
     let objects = store.list(Keys::new(&orphan.workspace, orphan.root).prefix()).await?;
     let keys: Vec<String> = objects.into_iter().map(|object| object.key).collect();
-    Ok(store.delete_each(&keys).await?.into_iter().map(|(key, _)| key).collect())
+    Ok(store.delete_each(&keys).await?)
 }
 
 /// Names below which there is data.

@@ -278,6 +278,7 @@ fn row(known: &BTreeMap<Ulid, Row>, id: Ulid, header: &Header) -> Row {
         origin: None,
         tags: Vec::new(),
         locked: false,
+        locked_until: None,
         other: BTreeMap::new(),
     }
 }

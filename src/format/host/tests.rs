@@ -18,6 +18,7 @@ pub(crate) fn row(number: u64) -> Row {
         origin: None,
         tags: vec![],
         locked: false,
+        locked_until: None,
         other: BTreeMap::new(),
     }
 }

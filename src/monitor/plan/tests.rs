@@ -44,6 +44,7 @@ fn target(number: u64) -> Target {
         origin: None,
         tags: Vec::new(),
         locked: false,
+        locked_until: None,
         other: BTreeMap::new(),
     };
     Target { root: id(0), row, plan: Arc::new(plan) }
