@@ -231,7 +231,9 @@ impl Fetcher<'_> {
         };
         let Prepared { target, state, mut plan, stage } = prepared;
         let stage = Arc::new(stage);
-        if let Err(error) = fetch::fetch(self, keys, &manifest, &stage).await {
+        let store = version::store_of(self.store, &row);
+        let fetcher = Fetcher { store: &store, observer: self.observer.clone(), ..*self };
+        if let Err(error) = fetch::fetch(&fetcher, keys, &manifest, &stage).await {
             if error.is_full() {
                 // What is staged can be fetched again; a full disk hurts others, too.
                 stage.discard();

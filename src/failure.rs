@@ -17,6 +17,7 @@ use crate::source::SourceError;
 use crate::store::StoreError;
 use crate::store::bucket::BucketError;
 use crate::upkeep::collect::CollectError;
+use crate::upkeep::lock::LockError;
 use crate::upkeep::recover::RecoverError;
 use crate::version::VersionError;
 use crate::watch::WatchError;
@@ -109,6 +110,12 @@ fn peel<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error
         }
     } else if let Some(RecoverError::Version(inner)) = error.downcast_ref() {
         inner
+    } else if let Some(error) = error.downcast_ref::<LockError>() {
+        match error {
+            LockError::Version(inner) => inner,
+            LockError::Decision(inner) => inner,
+            _ => return error,
+        }
     } else if let Some(DecisionError::Version(inner)) = error.downcast_ref() {
         inner
     } else if let Some(WatchError::Publish(inner)) = error.downcast_ref() {
@@ -182,6 +189,7 @@ fn of_domain(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Vec<Str
         .or_else(|| cause.downcast_ref().and_then(of_decision))
         .or_else(|| cause.downcast_ref().and_then(of_collection))
         .or_else(|| cause.downcast_ref().and_then(of_recovery))
+        .or_else(|| cause.downcast_ref().and_then(of_lock))
         .or_else(|| cause.downcast_ref().map(of_source))
         .or_else(|| cause.downcast_ref().and_then(of_publication))
         .or_else(|| cause.downcast_ref().and_then(of_checkout))
@@ -283,6 +291,23 @@ fn of_collection(error: &CollectError) -> Option<(Exit, String)> {
             (Exit::Failure, format!("`workspace verify {name}` says what is damaged, and which versions it hurts"))
         }
         CollectError::Contended { .. } => (Exit::Conflict, "try again".to_owned()),
+    })
+}
+
+fn of_lock(error: &LockError) -> Option<(Exit, String)> {
+    Some(match error {
+        LockError::Version(_) | LockError::Decision(_) => return None,
+        LockError::NoObjectLock { .. } => {
+            (Exit::Failure, "`workspace --bucket NEW init --object-lock` makes a bucket that has it".to_owned())
+        }
+        LockError::Shorter { selector, .. } => {
+            (Exit::Conflict, format!("`workspace unlock {selector}` first, if you may"))
+        }
+        LockError::NotLocked { selector } => {
+            (Exit::Conflict, format!("`workspace lock {selector} --until DATE` locks it"))
+        }
+        LockError::Compliance { .. } => (Exit::Conflict, "wait".to_owned()),
+        LockError::NoVersion { .. } => (Exit::Failure, "`workspace verify NAME` looks for damage".to_owned()),
     })
 }
 

@@ -26,6 +26,7 @@ pub mod hash;
 pub mod host;
 pub mod keys;
 pub mod lease;
+pub mod lock;
 pub mod manifest;
 pub mod pack;
 pub mod reference;

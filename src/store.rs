@@ -512,6 +512,11 @@ impl Store {
 
     /// Creates the bucket. One that is ours already is fine.
     pub async fn create_bucket(&self) -> Result<(), StoreError> {
+        self.create_bucket_with(false).await
+    }
+
+    /// The same, with Object Lock (and the versions that it needs) if asked for: later it can't be had everywhere.
+    pub async fn create_bucket_with(&self, object_lock: bool) -> Result<(), StoreError> {
         use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
         let request = self.request("CreateBucket", None);
         // AWS wants to be told the region, except the first one, where it must not be.
@@ -525,6 +530,7 @@ impl Store {
             .create_bucket()
             .bucket(&self.shared.bucket)
             .set_create_bucket_configuration(configuration)
+            .set_object_lock_enabled_for_bucket(object_lock.then_some(true))
             .send()
             .await;
         match sent {

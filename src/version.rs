@@ -195,6 +195,7 @@ pub struct Loaded {
 ///
 /// A copy on this machine that turns out to be damaged is fetched again.
 pub async fn load(store: &Store, cache: &Cache, keys: &Keys, root: Ulid, row: &Row) -> Result<Loaded, VersionError> {
+    let store = &store_of(store, row);
     match load_from(store, cache, keys, root, row).await {
         Err(VersionError::Object { .. }) if cache.manifest(root, row.base).is_some() => {
             cache.keep_manifests(root, |id| id != row.base && Some(id) != row.delta);
@@ -202,6 +203,11 @@ pub async fn load(store: &Store, cache: &Cache, keys: &Keys, root: Ulid, row: &R
         }
         other => other,
     }
+}
+
+/// The store in which a version is read: what is locked is still there below a plain DELETE.
+pub fn store_of(store: &Store, row: &Row) -> Store {
+    if row.locked { store.past_deletions() } else { store.clone() }
 }
 
 async fn load_from(store: &Store, cache: &Cache, keys: &Keys, root: Ulid, row: &Row) -> Result<Loaded, VersionError> {

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 
+use super::gc::warn_hidden;
 use super::interrupt;
 use crate::cache::Cache;
 use crate::cli::Context;
@@ -77,6 +78,11 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         return Ok(Exit::Interrupted.into());
     };
     let removed = removed?;
+    warn_hidden(output, &name, removed.hidden);
+    if let Some(first) = removed.refused.first() {
+        let number = count(removed.refused.len() as u64, "object");
+        output.warn(&format!("the server keeps {number}, such as `{first}`: locked, or not allowed"));
+    }
     if args.json {
         output.json(&removed)?;
     }

@@ -134,6 +134,11 @@ impl Keys {
         format!("{}releases/{row}.json", self.prefix)
     }
 
+    /// Prefix of the records of locks.
+    pub fn locks(&self) -> String {
+        format!("{}locks/", self.prefix)
+    }
+
     /// The record of the lock on a version.
     pub fn lock(&self, row: Ulid) -> String {
         format!("{}locks/{row}.json", self.prefix)

@@ -155,27 +155,27 @@ impl Store {
 
     /// Keeps a version from being deleted, as `hold` says from now on. Taking back, or shortening, what somebody else may not
     /// needs the right to bypass governance, and is never possible under compliance.
-    pub async fn set_hold(&self, key: &str, version: &str, before: Hold, hold: Hold) -> Result<(), StoreError> {
+    ///
+    /// Some servers take no retention back and only make it shorter: then it is over at the time that this gives.
+    pub async fn set_hold(
+        &self,
+        key: &str,
+        version: &str,
+        before: Hold,
+        hold: Hold,
+    ) -> Result<Option<Timestamp>, StoreError> {
         let client = &self.shared.client;
+        let mut over = None;
         if hold.retention != before.retention {
-            let request = self.request("PutObjectRetention", Some(key));
-            let mut retention = ObjectLockRetention::builder();
-            if let Some((mode, until)) = hold.retention {
-                let mode = match mode {
-                    LockMode::Governance => ObjectLockRetentionMode::Governance,
-                    LockMode::Compliance => ObjectLockRetentionMode::Compliance,
-                };
-                retention = retention.mode(mode).retain_until_date(DateTime::from_secs(until.as_second()));
-            }
             let loosens = before.retention.is_some() && hold.retention < before.retention;
-            let sent = client
-                .put_object_retention()
-                .bucket(&self.shared.bucket)
-                .key(key)
-                .version_id(version)
-                .retention(retention.build())
-                .set_bypass_governance_retention(loosens.then_some(true));
-            sent.send().await.map_err(|error| request.explain(&error))?;
+            match self.retain(key, version, hold.retention, loosens).await {
+                Err(StoreError::Server { status: 400, .. }) if hold.retention.is_none() => {
+                    let soon = Timestamp::from_second(Timestamp::now().as_second() + 2).unwrap_or(Timestamp::MAX);
+                    self.retain(key, version, Some((LockMode::Governance, soon)), true).await?;
+                    over = Some(soon);
+                }
+                other => other?,
+            }
         }
         if hold.legal != before.legal {
             let request = self.request("PutObjectLegalHold", Some(key));
@@ -189,7 +189,29 @@ impl Store {
                 .legal_hold(legal);
             sent.send().await.map_err(|error| request.explain(&error))?;
         }
-        Ok(())
+        Ok(over)
+    }
+
+    async fn retain(
+        &self,
+        key: &str,
+        version: &str,
+        retention: Option<(LockMode, Timestamp)>,
+        loosens: bool,
+    ) -> Result<(), StoreError> {
+        let request = self.request("PutObjectRetention", Some(key));
+        let mut wanted = ObjectLockRetention::builder();
+        if let Some((mode, until)) = retention {
+            let mode = match mode {
+                LockMode::Governance => ObjectLockRetentionMode::Governance,
+                LockMode::Compliance => ObjectLockRetentionMode::Compliance,
+            };
+            wanted = wanted.mode(mode).retain_until_date(DateTime::from_secs(until.as_second()));
+        }
+        let operation = self.shared.client.put_object_retention().bucket(&self.shared.bucket);
+        let operation = operation.key(key).version_id(version).retention(wanted.build());
+        let sent = operation.set_bypass_governance_retention(loosens.then_some(true)).send().await;
+        sent.map(drop).map_err(|error| request.explain(&error))
     }
 
     /// Deletes one batch: keys, or versions of them. Gives the keys that are only hidden now, and those that stay.
@@ -273,7 +295,7 @@ where
     use aws_sdk_s3::error::ProvideErrorMetadata as _;
     matches!(
         error.code(),
-        Some("NoSuchObjectLockConfiguration" | "ObjectLockConfigurationNotFoundError" | "NoSuchObjectLockRetention")
+        Some("NoSuchObjectLockConfiguration" | "ObjectLockConfigurationNotFoundError" | "NoSuchObjectLegalHold")
     )
 }
 
