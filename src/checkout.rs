@@ -19,6 +19,7 @@ mod stage;
 mod state;
 mod target;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -252,6 +253,12 @@ impl Fetcher<'_> {
 }
 
 /// A target that was looked at.
+/// The paths at which checkouts have put something in a folder.
+pub fn written(folder: &Path) -> Result<BTreeSet<String>, CheckoutError> {
+    let state = state::State::load(&target::Target::open(folder)?)?;
+    Ok(state.paths().into_iter().map(str::to_owned).collect())
+}
+
 struct Prepared {
     target: target::Target,
     state: state::State,

@@ -67,6 +67,8 @@ pub const DOCKER_HOST: &str = "DOCKER_HOST";
 pub const WORKSPACE_GRANT: &str = "WORKSPACE_GRANT";
 /// In a container: `1` makes `run` wait for `workspace proceed` once everything is installed and built.
 pub const WORKSPACE_HOLD: &str = "WORKSPACE_HOLD";
+/// For `run`: `1` keeps what was installed in the bucket, for other containers.
+pub const WORKSPACE_DEPS_CACHE: &str = "WORKSPACE_DEPS_CACHE";
 /// For `run`: `1` goes on to every version that comes, in the same container.
 pub const WORKSPACE_FOLLOW: &str = "WORKSPACE_FOLLOW";
 /// In a container: which of the version's processes `run` starts. Default `web`.

@@ -15,6 +15,7 @@ pub mod checkout;
 pub mod cli;
 pub mod commands;
 pub mod compose;
+pub mod dependencies;
 pub mod embedded;
 pub mod engine;
 pub mod environment;

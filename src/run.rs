@@ -77,6 +77,8 @@ pub enum SourceError {
 pub trait Source {
     /// Whether asking which version is meant needs nothing but this machine, so that there is no reason not to ask.
     const COSTS_NOTHING: bool = false;
+    /// Whether what was installed can be kept there, for other containers.
+    const HAS_SNAPSHOTS: bool = false;
     /// Finds out which version is meant. Changes nothing on disk.
     async fn resolve(&self) -> Result<Resolved, SourceError>;
     /// Makes `dir` that version: overwrites, and deletes what only an earlier version had.
@@ -85,6 +87,16 @@ pub trait Source {
     async fn next(&self, row: &str) -> Resolved {
         let _ = row;
         std::future::pending().await
+    }
+    /// Puts what was installed elsewhere under a key into `dir`. How many files; nothing where there is no such snapshot.
+    async fn restore(&self, key: &str, dir: &Path) -> anyhow::Result<Option<u64>> {
+        let _ = (key, dir);
+        Ok(None)
+    }
+    /// Keeps what was installed in `dir` under a key. How many files; nothing where there is nothing to keep.
+    async fn save(&self, key: &str, dir: &Path) -> anyhow::Result<Option<u64>> {
+        let _ = (key, dir);
+        Ok(None)
     }
 }
 
@@ -109,6 +121,8 @@ pub struct RunOptions {
     pub process: String,
     /// Whether to go on to every version that comes, in the same container.
     pub follow: bool,
+    /// Whether what was installed is kept in the bucket for other containers, whatever the plan says.
+    pub cache_dependencies: bool,
 }
 
 /// Why a run ended without the application's own exit code.
@@ -301,7 +315,8 @@ impl Run<'_> {
         }
         let application = self.application(&record)?;
         self.is_now(&record, &application);
-        if !self.prepare(&application, &mut record).await? || !self.hold(&application, &mut record).await? {
+        if !self.prepare_from(source, &application, &mut record).await? || !self.hold(&application, &mut record).await?
+        {
             return Ok(STOPPED_EARLY);
         }
         self.serve(&application).await

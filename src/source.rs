@@ -5,6 +5,7 @@
 //! files (gitignore syntax) add and, with `!`, take back. Never without such an explicit `!`: `.git/`, `.env` files and
 //! private keys.
 
+mod all;
 mod defaults;
 mod explain;
 mod git;
@@ -15,9 +16,11 @@ mod provenance;
 mod rules;
 mod walk;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::format::{PathError, TreePath};
 
@@ -37,6 +40,8 @@ pub struct SourceOptions {
     pub include_lock: bool,
     /// From where on something is too much to be meant.
     pub limits: Limits,
+    /// Take everything but these paths, whatever rules say: the folder is no source but what came of it.
+    pub all_but: Option<Arc<BTreeSet<String>>>,
     /// Where git keeps what belongs to no repository, for when git itself can't be asked.
     pub git: GitPlaces,
 }
@@ -52,6 +57,8 @@ pub struct Selection {
     pub excluded: Vec<Excluded>,
     /// What the person ought to look at.
     pub warnings: Vec<String>,
+    /// Whether it is source, in which something to run may be found.
+    pub is_source: bool,
     /// The folders that were looked into, nothing for the root, each other with a `/` at its end: what comes and goes elsewhere
     /// is no source.
     pub folders: Vec<String>,

@@ -115,6 +115,13 @@ pub struct Store {
     shared: Arc<Shared>,
     /// Whether reads look for versions below a delete marker.
     past_deletions: bool,
+    /// Keys that lie elsewhere in the bucket.
+    nested: Option<Arc<Nested>>,
+}
+
+/// Keys that begin in one way lie where they begin in another.
+struct Nested {
+    prefixes: Vec<(String, String)>,
 }
 
 struct Shared {
@@ -159,7 +166,28 @@ impl Store {
         };
         let (credentials, expires) = (Some(credentials), None);
         let shared = Shared { client, bucket, endpoint, location, region, custom, counters, credentials, expires };
-        Ok(Self { shared: Arc::new(shared), past_deletions: false })
+        Ok(Self { shared: Arc::new(shared), past_deletions: false, nested: None })
+    }
+
+    /// The same bucket, in which keys that begin with the first of a pair lie where they begin with the second. What is
+    /// written for a whole bucket works in a part of it so.
+    #[must_use]
+    pub fn nested(&self, prefixes: Vec<(String, String)>) -> Self {
+        Self { nested: Some(Arc::new(Nested { prefixes })), ..self.clone() }
+    }
+
+    /// Where an object lies in the bucket.
+    fn at(&self, key: &str) -> String {
+        let prefixes = self.nested.iter().flat_map(|nested| &nested.prefixes);
+        let mut found = prefixes.filter_map(|(from, to)| Some(format!("{to}{}", key.strip_prefix(from)?)));
+        found.next().unwrap_or_else(|| key.to_owned())
+    }
+
+    /// What an object in the bucket is called here.
+    fn called(&self, key: &str) -> String {
+        let prefixes = self.nested.iter().flat_map(|nested| &nested.prefixes);
+        let mut found = prefixes.filter_map(|(from, to)| Some(format!("{from}{}", key.strip_prefix(to)?)));
+        found.next().unwrap_or_else(|| key.to_owned())
     }
 
     /// A store of which the granted objects can be read, and nothing else. No request is made to it.
@@ -177,7 +205,7 @@ impl Store {
             credentials: None,
             expires: Some(granted.expires),
         };
-        Ok(Self { shared: Arc::new(shared), past_deletions: false })
+        Ok(Self { shared: Arc::new(shared), past_deletions: false, nested: None })
     }
 
     /// The whole object.
@@ -256,7 +284,7 @@ impl Store {
             .client
             .get_object()
             .bucket(&self.shared.bucket)
-            .key(key)
+            .key(self.at(key))
             .set_range(range.map(|range| format!("bytes={}-{}", range.start, range.end - 1)))
             .set_if_none_match(known.map(|etag| etag.0.clone()))
             .set_version_id(version.map(str::to_owned))
@@ -307,7 +335,7 @@ impl Store {
             .client
             .head_object()
             .bucket(&self.shared.bucket)
-            .key(key)
+            .key(self.at(key))
             .send()
             .await
             .map_err(|error| request.explain(&error))?;
@@ -341,7 +369,7 @@ impl Store {
             .client
             .put_object()
             .bucket(&self.shared.bucket)
-            .key(key)
+            .key(self.at(key))
             .content_type("application/octet-stream")
             // Known to every server, and enough where a bucket with Object Lock demands a checksum.
             .content_md5(BASE64.encode(Md5::digest(&body)))
@@ -377,7 +405,7 @@ impl Store {
             .client
             .delete_object()
             .bucket(&self.shared.bucket)
-            .key(key)
+            .key(self.at(key))
             .set_if_match(condition.if_match())
             .send()
             .await;
@@ -465,7 +493,7 @@ impl Store {
             .client
             .list_objects_v2()
             .bucket(&self.shared.bucket)
-            .prefix(prefix)
+            .prefix(self.at(prefix))
             .set_delimiter(listing.folded.then(|| "/".to_owned()))
             .set_max_keys(listing.limit)
             .set_continuation_token(listing.token)
@@ -482,7 +510,7 @@ impl Store {
             .iter()
             .filter_map(|object| {
                 Some(ObjectInfo {
-                    key: object.key()?.to_owned(),
+                    key: self.called(object.key()?),
                     size: object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
                     etag: ETag::new(object.e_tag().unwrap_or_default()),
                     modified: object.last_modified().and_then(timestamp),
@@ -492,7 +520,7 @@ impl Store {
         let folders = output
             .common_prefixes()
             .iter()
-            .filter_map(|folder| folder.prefix()?.strip_prefix(prefix).map(str::to_owned))
+            .filter_map(|folder| self.called(folder.prefix()?).strip_prefix(prefix).map(str::to_owned))
             .collect();
         let more = output.is_truncated() == Some(true);
         let next = output.next_continuation_token().filter(|_| more).map(str::to_owned);

@@ -93,6 +93,9 @@ pub(super) struct Declared {
     /// Whether what is started takes up changed files by itself: where versions are followed, it isn't started anew.
     #[schemars(with = "Option<bool>")]
     pub(super) reload: bool,
+    /// Whether what was installed is kept in the bucket, so that other containers start in seconds and without a package registry.
+    #[schemars(with = "Option<bool>")]
+    pub(super) cache_dependencies: bool,
     /// Where each key stands, counted from 1.
     #[schemars(skip)]
     lines: BTreeMap<String, usize>,
@@ -103,7 +106,7 @@ pub(super) fn keys() -> Vec<&'static str> {
     KEYS.to_vec()
 }
 
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "runtime",
     "version",
     "image",
@@ -125,6 +128,7 @@ const KEYS: [&str; 21] = [
     "lock",
     "static",
     "reload",
+    "cache_dependencies",
 ];
 
 impl Declared {
@@ -229,6 +233,7 @@ impl Declared {
             "secrets" => self.secrets = secrets::read(value)?,
             "lock" => self.lock = lock(value)?,
             "reload" => self.reload = yes_or_no(&value)?,
+            "cache_dependencies" => self.cache_dependencies = yes_or_no(&value)?,
             "static" => self.site = site(value)?,
             _ => return Err(Problem::Unknown),
         }
@@ -280,6 +285,10 @@ impl Declared {
         if let Some(health) = &self.health {
             plan.health = Some(health.clone());
             declare("health", plan);
+        }
+        if self.cache_dependencies {
+            plan.cache_dependencies = true;
+            declare("cache_dependencies", plan);
         }
         if self.reload {
             plan.reload = true;

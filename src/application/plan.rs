@@ -84,6 +84,9 @@ pub struct Plan {
     /// Whether what is started takes up changed files by itself: where versions are followed, it isn't started anew.
     #[serde(default, skip_serializing_if = "is_false")]
     pub reload: bool,
+    /// Whether what was installed is kept in the bucket, for other containers.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cache_dependencies: bool,
     /// The files (relative to the tree's root) whose content decides whether `install` must be repeated. A path that
     /// ends in `/` means everything below it, and `./` the whole tree.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -122,6 +125,7 @@ impl Plan {
             ports: Vec::new(),
             path: Vec::new(),
             reload: false,
+            cache_dependencies: false,
             inputs: Vec::new(),
             reasons: Vec::new(),
         }

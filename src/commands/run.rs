@@ -11,8 +11,8 @@ use anyhow::{Context as _, bail};
 
 use crate::cli::Context;
 use crate::environment::{
-    WORKSPACE_FOLLOW, WORKSPACE_GRANT, WORKSPACE_HOLD, WORKSPACE_INSTALL_LIMIT, WORKSPACE_NAME, WORKSPACE_PROCESS,
-    WORKSPACE_READY_LIMIT, WORKSPACE_RELEASE_LIMIT, WORKSPACE_STOP_GRACE,
+    WORKSPACE_DEPS_CACHE, WORKSPACE_FOLLOW, WORKSPACE_GRANT, WORKSPACE_HOLD, WORKSPACE_INSTALL_LIMIT, WORKSPACE_NAME,
+    WORKSPACE_PROCESS, WORKSPACE_READY_LIMIT, WORKSPACE_RELEASE_LIMIT, WORKSPACE_STOP_GRACE,
 };
 use crate::failure::{self, Exit};
 use crate::format::tree::STATE_DIRECTORY;
@@ -50,6 +50,10 @@ pub struct Args {
     /// Go on to every version that comes, in place: fetch it, reinstall and build where it must be, start again
     #[arg(long, env = WORKSPACE_FOLLOW, value_parser = clap::builder::FalseyValueParser::new())]
     follow: bool,
+    /// Keep what was installed in the bucket, and take it from there: other containers start in seconds, and without a package
+    /// registry
+    #[arg(long, env = WORKSPACE_DEPS_CACHE, value_parser = clap::builder::FalseyValueParser::new())]
+    deps_cache: bool,
     /// Where the tree goes; overwritten, and what isn't in the version may be deleted
     #[arg(long, value_name = "DIR", default_value = "/app")]
     dir: PathBuf,
@@ -101,6 +105,7 @@ impl Args {
             hold: self.hold,
             process: self.process,
             follow: self.follow,
+            cache_dependencies: self.deps_cache,
         }
     }
 }

@@ -52,6 +52,15 @@ pub fn name_of_reference(key: &str) -> Option<WorkspaceName> {
     text.parse::<WorkspaceName>().ok().filter(|name| name.as_str() == text)
 }
 
+/// Where the dependency snapshots of a workspace lie: a ref and data of the same form, below the workspace's own data. Pairs of
+/// what keys begin with, and what they begin with there.
+pub fn dependencies(name: &WorkspaceName) -> Vec<(String, String)> {
+    vec![
+        (reference(name), format!("{DATA}{name}/deps.json")),
+        (format!("{DATA}{name}/"), format!("{DATA}{name}/deps/")),
+    ]
+}
+
 /// What lies below a root, by kind and id. Keys that are none of these are left alone by everybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Item {

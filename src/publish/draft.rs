@@ -32,6 +32,9 @@ const DELTA: u64 = 64 << 10;
 
 impl Publisher<'_> {
     pub(super) fn detect(&self, look: &Look, state: &mut State) -> Result<Option<Plan>, PublishError> {
+        if !look.selection.is_source {
+            return Ok(None);
+        }
         let detection = application::detect(&Tree::of(&look.selection))?;
         for warning in look.selection.warnings.iter().chain(&detection.warnings) {
             self.warn(state, warning);
@@ -62,7 +65,9 @@ impl Publisher<'_> {
             .map(|current| current.manifest.entries.iter().map(|entry| entry.path.as_str()).collect())
             .unwrap_or_default();
         let limits = publication.source.limits;
-        if let Some(warning) = many_new(&look.selection.entries, |path| !old.contains(path), limits) {
+        if look.selection.is_source
+            && let Some(warning) = many_new(&look.selection.entries, |path| !old.contains(path), limits)
+        {
             self.warn(state, &warning);
         }
         match state.told.len() {

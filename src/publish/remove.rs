@@ -28,11 +28,24 @@ pub struct Removed {
     pub refused: Vec<String>,
 }
 
-/// Deletes a workspace and all its versions. Killed anywhere, doing it again finishes it.
+/// Deletes a workspace, all its versions and its dependency snapshots. Killed anywhere, doing it again finishes it.
 ///
 /// `conditional_delete`: whether the store honours `If-Match` on DELETE. Elsewhere a small ref that says `deleted` stays,
 /// hidden, and the next upload of that name takes its place.
 pub async fn remove(store: &Store, name: &WorkspaceName, conditional_delete: bool) -> Result<Removed, PublishError> {
+    let mut removed = remove_one(store, name, conditional_delete).await?;
+    let dependencies = store.nested(keys::dependencies(name));
+    if version::read_reference(&dependencies, name).await?.is_some() {
+        let snapshots = remove_one(&dependencies, name, conditional_delete).await?;
+        removed.objects += snapshots.objects;
+        removed.bytes += snapshots.bytes;
+        removed.hidden += snapshots.hidden;
+        removed.refused.extend(snapshots.refused);
+    }
+    Ok(removed)
+}
+
+async fn remove_one(store: &Store, name: &WorkspaceName, conditional_delete: bool) -> Result<Removed, PublishError> {
     // One that a killed deletion left behind is finished without a word; a claimed name is removed.
     let Some(mut found) = version::read_reference(store, name).await? else {
         return Err(version::missing(store, name).await.into());

@@ -25,7 +25,11 @@ use listed::Listed;
 
 /// Finds what is source in `root`.
 pub fn select(root: &Path, options: &SourceOptions) -> Result<Selection, SourceError> {
-    Ok(walk(&canonical(root)?, options, None)?.0)
+    let root = canonical(root)?;
+    match &options.all_but {
+        Some(known) => super::all::select(&root, known),
+        None => Ok(walk(&root, options, None)?.0),
+    }
 }
 
 /// The folder, without links on the way to it.
@@ -345,6 +349,7 @@ impl<'a> Walk<'a> {
             entries: self.entries,
             excluded: self.excluded,
             warnings: self.warnings,
+            is_source: true,
             folders: self.folders,
         })
     }
@@ -355,7 +360,7 @@ pub(super) fn repository_of<'p>(root: &Path, path: &'p Path) -> &'p Path {
     path.ancestors().skip(1).find(|folder| is_top(folder) || *folder == root).unwrap_or(path)
 }
 
-fn list(folder: &Path) -> io::Result<Vec<(OsString, FileType)>> {
+pub(super) fn list(folder: &Path) -> io::Result<Vec<(OsString, FileType)>> {
     let mut listing = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -366,7 +371,7 @@ fn list(folder: &Path) -> io::Result<Vec<(OsString, FileType)>> {
     Ok(listing)
 }
 
-fn utf8(bytes: Vec<u8>) -> Result<String, SourceError> {
+pub(super) fn utf8(bytes: Vec<u8>) -> Result<String, SourceError> {
     String::from_utf8(bytes)
         .map_err(|error| SourceError::NotUtf8(String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }

@@ -23,7 +23,7 @@ impl Store {
         let unusable = |reason: String| StoreError::Configuration { reason };
         let config = PresigningConfig::expires_in(lifetime).map_err(|error| unusable(error.to_string()))?;
         let request = self.request("GetObject", Some(key));
-        let operation = self.shared.client.get_object().bucket(&self.shared.bucket).key(key);
+        let operation = self.shared.client.get_object().bucket(&self.shared.bucket).key(self.at(key));
         let signed = operation.presigned(config).await.map_err(|error| request.explain(&error))?;
         if let Some((name, _)) = signed.headers().next() {
             return Err(unusable(format!("a presigned address would need the header `{name}`")));

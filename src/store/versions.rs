@@ -90,7 +90,7 @@ impl Store {
                 .client
                 .list_object_versions()
                 .bucket(&self.shared.bucket)
-                .prefix(prefix)
+                .prefix(self.at(prefix))
                 .set_key_marker(key)
                 .set_version_id_marker(id)
                 .send()
@@ -98,7 +98,7 @@ impl Store {
                 .map_err(|error| request.explain(&error))?;
             found.extend(output.versions().iter().filter_map(|version| {
                 Some(ObjectVersion {
-                    key: version.key()?.to_owned(),
+                    key: self.called(version.key()?),
                     id: version.version_id()?.to_owned(),
                     is_latest: version.is_latest() == Some(true),
                     is_marker: false,
@@ -107,7 +107,7 @@ impl Store {
             }));
             found.extend(output.delete_markers().iter().filter_map(|marker| {
                 Some(ObjectVersion {
-                    key: marker.key()?.to_owned(),
+                    key: self.called(marker.key()?),
                     id: marker.version_id()?.to_owned(),
                     is_latest: marker.is_latest() == Some(true),
                     is_marker: true,
@@ -128,7 +128,7 @@ impl Store {
         let client = &self.shared.client;
         let retention = {
             let request = self.request("GetObjectRetention", Some(key));
-            let asked = client.get_object_retention().bucket(&self.shared.bucket).key(key).version_id(version);
+            let asked = client.get_object_retention().bucket(&self.shared.bucket).key(self.at(key)).version_id(version);
             match asked.send().await.map_err(|error| (is_unlocked(&error), request.explain(&error))) {
                 Ok(output) => output.retention().and_then(|retention| {
                     let mode = match retention.mode()? {
@@ -142,7 +142,7 @@ impl Store {
             }
         };
         let request = self.request("GetObjectLegalHold", Some(key));
-        let asked = client.get_object_legal_hold().bucket(&self.shared.bucket).key(key).version_id(version);
+        let asked = client.get_object_legal_hold().bucket(&self.shared.bucket).key(self.at(key)).version_id(version);
         let legal = match asked.send().await.map_err(|error| (is_unlocked(&error), request.explain(&error))) {
             Ok(output) => {
                 output.legal_hold().and_then(ObjectLockLegalHold::status) == Some(&ObjectLockLegalHoldStatus::On)
@@ -184,7 +184,7 @@ impl Store {
             let sent = client
                 .put_object_legal_hold()
                 .bucket(&self.shared.bucket)
-                .key(key)
+                .key(self.at(key))
                 .version_id(version)
                 .legal_hold(legal);
             sent.send().await.map_err(|error| request.explain(&error))?;
@@ -209,7 +209,7 @@ impl Store {
             wanted = wanted.mode(mode).retain_until_date(DateTime::from_secs(until.as_second()));
         }
         let operation = self.shared.client.put_object_retention().bucket(&self.shared.bucket);
-        let operation = operation.key(key).version_id(version).retention(wanted.build());
+        let operation = operation.key(self.at(key)).version_id(version).retention(wanted.build());
         let sent = operation.set_bypass_governance_retention(loosens.then_some(true)).send().await;
         sent.map(drop).map_err(|error| request.explain(&error))
     }
@@ -223,7 +223,7 @@ impl Store {
         // Not quiet: a marker is told only so.
         let mut delete = Delete::builder().quiet(false);
         for (key, version) in batch {
-            let object = ObjectIdentifier::builder().key(key).set_version_id(version.clone()).build();
+            let object = ObjectIdentifier::builder().key(self.at(key)).set_version_id(version.clone()).build();
             delete = delete.objects(object.map_err(|error| configuration(&error))?);
         }
         let output = self
@@ -238,9 +238,9 @@ impl Store {
         let marked = output.deleted().iter().filter(|deleted| deleted.delete_marker() == Some(true));
         let gone = |code: Option<&str>| matches!(code, Some("NoSuchKey" | "NoSuchVersion"));
         let refused = output.errors().iter().filter(|error| !gone(error.code())).map(|error| {
-            (error.key().unwrap_or_default().to_owned(), error.code().unwrap_or("no reason given").to_owned())
+            (self.called(error.key().unwrap_or_default()), error.code().unwrap_or("no reason given").to_owned())
         });
-        Ok((marked.filter_map(|deleted| deleted.key().map(str::to_owned)).collect(), refused.collect()))
+        Ok((marked.filter_map(|deleted| deleted.key().map(|key| self.called(key))).collect(), refused.collect()))
     }
 
     /// Deletes every version of objects that are hidden by a delete marker. What is locked becomes visible again.

@@ -19,7 +19,7 @@ use super::inventory::{Inventory, is_older};
 use super::needs::Needs;
 use crate::cache::Cache;
 use crate::format::collection::List;
-use crate::format::keys::Item;
+use crate::format::keys::{self, Item};
 use crate::format::retention::thin;
 use crate::format::{FORMAT, Keys, Reference};
 use crate::hosts::Hosts;
@@ -46,7 +46,7 @@ pub struct Options {
 }
 
 /// How far a collection has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// There is nothing to delete, or nothing more.
@@ -81,6 +81,24 @@ pub struct Report {
     pub unknown: Amount,
     /// Versions that the ref's retention let go.
     pub trimmed: usize,
+}
+
+impl Report {
+    fn absorb(&mut self, other: Self) {
+        let sum = |one: &mut Amount, other: Amount| {
+            one.objects += other.objects;
+            one.bytes += other.bytes;
+        };
+        sum(&mut self.deleted, other.deleted);
+        sum(&mut self.listed, other.listed);
+        sum(&mut self.young, other.young);
+        sum(&mut self.unknown, other.unknown);
+        self.stage = self.stage.max(other.stage);
+        self.until = self.until.max(other.until);
+        self.refused.extend(other.refused);
+        self.hidden += other.hidden;
+        self.trimmed += other.trimmed;
+    }
 }
 
 /// A number of objects.
@@ -160,9 +178,20 @@ pub struct Collector<'a> {
 }
 
 impl Collector<'_> {
-    /// Collects what a workspace left behind, as far as the grace allows by now.
+    /// Collects what a workspace and its dependency snapshots left behind, as far as the grace allows by now.
     pub async fn collect(&self, name: &WorkspaceName, options: Options) -> Result<Report, CollectError> {
         self.check()?;
+        let mut report = self.collect_one(name, options).await?;
+        let store = self.store.nested(keys::dependencies(name));
+        if version::read_reference(&store, name).await?.is_some() {
+            // Hosts run none of them.
+            let collector = Collector { store: &store, hosts: &Hosts::default(), ..*self };
+            report.absorb(collector.collect_one(name, options).await?);
+        }
+        Ok(report)
+    }
+
+    async fn collect_one(&self, name: &WorkspaceName, options: Options) -> Result<Report, CollectError> {
         let mut report = Report {
             workspace: name.clone(),
             stage: Stage::Clean,

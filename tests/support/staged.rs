@@ -70,6 +70,7 @@ pub fn runner() {
         hold: std::env::var("RUNNER_HOLD").is_ok(),
         process: std::env::var("RUNNER_PROCESS").unwrap_or_else(|_| "web".to_owned()),
         follow: std::env::var("RUNNER_FOLLOW").is_ok(),
+        cache_dependencies: false,
     };
     let environment = Environment::of_process();
     let output = Output::new(OutputOptions::default(), &environment);

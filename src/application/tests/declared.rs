@@ -170,7 +170,7 @@ fn all_mistakes_are_named_at_once() {
   line 5: `start` stands on line 2 already; leave one of them out
   line 6: unknown key `replica`; did you mean `replicas`?
   known keys are runtime, version, image, dir, install, build, release, start, port, health, environment, secrets, \
-         domains, replicas, volumes, ports, memory, cpus, lock, static, reload"
+         domains, replicas, volumes, ports, memory, cpus, lock, static, reload, cache_dependencies"
     );
 }
 

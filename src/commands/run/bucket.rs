@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::checkout::{CheckoutError, CheckoutOptions, Fetcher};
+use crate::dependencies::Snapshots;
 use crate::format::{Keys, Manifest, Reference, Row, keys};
 use crate::names::{Selector, Version};
 use crate::output::Output;
@@ -117,6 +118,8 @@ impl BucketSource {
 }
 
 impl Source for BucketSource {
+    const HAS_SNAPSHOTS: bool = true;
+
     async fn resolve(&self) -> Result<Resolved, SourceError> {
         let look = async {
             let store = self.store().await?;
@@ -161,6 +164,22 @@ impl Source for BucketSource {
             return Err(SourceError::Refused(anyhow::anyhow!("the workspace was deleted and made anew meanwhile")));
         }
         Ok(())
+    }
+
+    async fn restore(&self, key: &str, dir: &Path) -> anyhow::Result<Option<u64>> {
+        let (cache, budget) = (self.cache(), Budget::default());
+        let snapshots =
+            Snapshots::of(self.store().await?, &self.selector.name, &cache, &budget, self.output.observer());
+        let report = snapshots.restore(key, dir).await?;
+        Ok(report.map(|report| report.row.files))
+    }
+
+    async fn save(&self, key: &str, dir: &Path) -> anyhow::Result<Option<u64>> {
+        let (cache, budget) = (self.cache(), Budget::default());
+        let snapshots =
+            Snapshots::of(self.store().await?, &self.selector.name, &cache, &budget, self.output.observer());
+        let report = snapshots.save(key, dir).await?;
+        Ok(report.map(|report| report.files))
     }
 
     async fn next(&self, row: &str) -> Resolved {

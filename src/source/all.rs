@@ -1,0 +1,98 @@
+//! Everything in a folder but what is known: what an installation has put beside the source.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use super::walk::{list, utf8};
+use super::{Selection, SourceEntry, SourceError, SourceKind, Stat};
+use crate::format::TreePath;
+
+/// Our own folder at the top of a tree.
+const OWN: &str = ".workspace";
+
+/// Takes everything whose path is not known. A known folder is looked into. What is neither a file, a link nor a folder is
+/// left out.
+pub(super) fn select(root: &Path, known: &BTreeSet<String>) -> Result<Selection, SourceError> {
+    let mut entries = Vec::new();
+    let mut folders = vec![(root.to_owned(), String::new())];
+    while let Some((folder, prefix)) = folders.pop() {
+        let listing = match list(&folder) {
+            // Gone since its own folder was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other.map_err(|error| SourceError::unreadable(&folder, error))?,
+        };
+        if listing.is_empty() && !prefix.is_empty() && !known.contains(prefix.trim_end_matches('/')) {
+            let path = prefix.trim_end_matches('/').parse::<TreePath>()?;
+            entries.push(SourceEntry { path, kind: SourceKind::Directory });
+        }
+        for (name, kind) in listing {
+            let at = folder.join(&name);
+            let path = format!("{prefix}{}", utf8(name.into_vec())?);
+            if path == OWN {
+                continue;
+            }
+            if kind.is_dir() {
+                folders.push((at, format!("{path}/")));
+                continue;
+            }
+            if known.contains(&path) {
+                continue;
+            }
+            let io_error = |error| SourceError::unreadable(&at, error);
+            let kind = if kind.is_symlink() {
+                SourceKind::Link(utf8(fs::read_link(&at).map_err(io_error)?.into_os_string().into_vec())?)
+            } else if kind.is_file() {
+                SourceKind::File(Stat::of(&fs::symlink_metadata(&at).map_err(io_error)?))
+            } else {
+                continue;
+            };
+            entries.push(SourceEntry { path: path.parse::<TreePath>()?, kind });
+        }
+    }
+    entries.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+    Ok(Selection {
+        root: root.to_owned(),
+        entries,
+        excluded: Vec::new(),
+        warnings: Vec::new(),
+        is_source: false,
+        folders: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_left_and_everything_else_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for path in ["src", "node_modules/a/.git", "node_modules/empty", ".workspace/stage", "void"] {
+            fs::create_dir_all(root.join(path)).unwrap();
+        }
+        for path in
+            ["package.json", "src/a.js", "src/generated.js", "node_modules/a/.env", ".workspace/tree", ".gitignore"]
+        {
+            fs::write(root.join(path), "node_modules/\n").unwrap();
+        }
+        symlink("../a/x", root.join("node_modules/link")).unwrap();
+        let known = ["package.json", "src/a.js", ".gitignore", "void"].map(str::to_owned).into();
+        let selection = select(root, &known).unwrap();
+        let paths: Vec<&str> = selection.entries.iter().map(|entry| entry.path.as_str()).collect();
+        let expected = [
+            "node_modules/a/.env",
+            "node_modules/a/.git",
+            "node_modules/empty",
+            "node_modules/link",
+            "src/generated.js",
+        ];
+        assert_eq!(paths, expected);
+        assert!(!selection.is_source);
+    }
+}
