@@ -380,6 +380,31 @@ fn slow_docker_monitor_grants_are_renewed_at_half_life() {
 }
 
 #[test]
+fn docker_monitor_collects_and_spares_what_it_runs() {
+    let mut site = Site::new();
+    let name = site.name("garbage");
+    site.flags.extend(["--gc-interval", "3s", "--gc-grace", "0s"].map(str::to_owned));
+    for number in ["one", "two", "three"] {
+        site.upload(&name, number, &[]);
+    }
+    site.command(&["retention", &name, "--last", "1", "--hours", "0", "--days", "0"]);
+    let prefix = format!("data/{name}/");
+    let manifests = |site: &Site| {
+        let prefix = prefix.clone();
+        let objects = site.with_store(async move |store| store.list(&prefix).await.unwrap());
+        objects.iter().filter(|object| object.key.contains("/versions/")).count()
+    };
+    let before = manifests(&site);
+    site.start();
+    site.live(&name, 3);
+    wait_until("the collection", || (manifests(&site) < before).then_some(()));
+    site.answers(&name, "/", "three");
+    // Its tree comes from the bucket once more, whole.
+    docker(&["rm", "--force", "--volumes", &format!("workspace-{name}")]);
+    site.answers(&name, "/", "three");
+}
+
+#[test]
 fn docker_monitor_does_what_refs_say_and_mends_what_hands_did() {
     let mut site = Site::new();
     let (one, other) = (site.name("one"), site.name("other"));

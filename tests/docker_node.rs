@@ -94,6 +94,30 @@ fn docker_upload_run_change_restart() {
 }
 
 #[test]
+fn docker_a_container_starts_from_a_snapshot_with_the_registry_down() {
+    let site = site("snapshot", &[]);
+    let declared = std::fs::read_to_string(site.path("tree/workspace.yaml")).unwrap();
+    std::fs::write(site.path("tree/workspace.yaml"), declared + "cache_dependencies: true\n").unwrap();
+    site.upload();
+    site.write_compose(&[]);
+    succeed(&mut site.compose(&["up", "--wait", "--wait-timeout", "300"]));
+    let logs = site.logs();
+    assert!(logs.contains("npm ci") && logs.contains("dependencies stored as a snapshot"), "{logs}");
+    // Nothing of the first container is left, and nobody answers where packages come from.
+    succeed(&mut site.compose(&["down", "--volumes"]));
+    let file = site.path("compose.yml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let cut_off =
+        text.replacen("    environment:\n", "    environment:\n      npm_config_registry: http://127.0.0.1:9\n", 1);
+    assert_ne!(text, cut_off);
+    std::fs::write(&file, cut_off).unwrap();
+    succeed(&mut site.compose(&["up", "--wait", "--wait-timeout", "60"]));
+    site.answer_with("/", "Hello from a workspace");
+    let logs = site.logs();
+    assert!(logs.contains("dependencies restored from a snapshot") && !logs.contains("npm ci"), "{logs}");
+}
+
+#[test]
 fn docker_the_application_sees_no_keys() {
     let server = "const fs = require('fs');
         const read = (path) => { try { return fs.readFileSync(path, 'latin1') } catch (error) { return error.code } };

@@ -100,7 +100,9 @@ fn a_locked_version_outlives_everything() {
 
     // A plain DELETE by somebody who has the keys hides it; it can be read all the same.
     let keys: Vec<String> = kept.iter().map(|version| version.key.clone()).collect();
-    keys.iter().for_each(|key| site.hide(key));
+    for key in &keys {
+        site.hide(key);
+    }
     site.with_store(async |store| {
         for key in &keys {
             store.get(key).await.unwrap_err();

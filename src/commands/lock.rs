@@ -36,21 +36,35 @@ pub struct Args {
     #[arg(long)]
     legal_hold: bool,
     /// Who may take it back before: whoever has the right to, or nobody
-    #[arg(long, value_enum, default_value_t = LockMode::Governance, value_name = "MODE", requires = "until")]
-    mode: LockMode,
+    #[arg(long, value_enum, default_value_t, value_name = "MODE", requires = "until")]
+    mode: Mode,
     #[command(flatten)]
     decision: DecisionArgs,
+}
+
+/// Who may take a lock back before its time is over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Mode {
+    /// Whoever has the right to
+    #[default]
+    Governance,
+    /// Nobody
+    Compliance,
 }
 
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let output = &context.output;
     let store = decision::open(context, args.decision, std::slice::from_ref(&args.selector.name)).await?;
-    let terms = Terms { retention: args.until.map(|until| (args.mode, until)), legal_hold: args.legal_hold };
+    let mode = match args.mode {
+        Mode::Governance => LockMode::Governance,
+        Mode::Compliance => LockMode::Compliance,
+    };
+    let terms = Terms { retention: args.until.map(|until| (mode, until)), legal_hold: args.legal_hold };
     let report = lock::lock(&store, &args.selector, terms, Timestamp::now()).await?;
     let until = until_text(report.until.filter(|_| !report.legal_hold));
     say(output, &report, args.decision.json, &format!("is locked {until}"))?;
-    output.hint(&match args.mode {
+    output.hint(&match mode {
         LockMode::Compliance => "nobody can take that back".to_owned(),
         LockMode::Governance => format!("`workspace unlock {}@{}` takes it back", report.workspace, report.version),
     });

@@ -38,12 +38,11 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let output = &context.output;
     let (_, store) = context.store(Purpose::Interactive).await?;
     let name = &args.workspace.name;
-    let number = match args.workspace.version {
-        Version::Current => None,
-        _ => {
-            let reference = version::existing_reference(&store, name).await?.reference;
-            Some(version::select(&reference, &args.workspace)?.number)
-        }
+    let number = if args.workspace.version == Version::Current {
+        None
+    } else {
+        let reference = version::existing_reference(&store, name).await?.reference;
+        Some(version::select(&reference, &args.workspace)?.number)
     };
     let budget = Budget::default();
     let verifier = Verifier { store: &store, budget: &budget, observer: output.observer() };

@@ -11,13 +11,11 @@ use aws_sdk_s3::types::{
     ObjectLockRetentionMode,
 };
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::{DELETE_BATCH, Deletion, MAX_PAGES, Store, StoreError, configuration, timestamp};
 
 /// Who may take a retention back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LockMode {
     /// Whoever has the right to (`s3:BypassGovernanceRetention`).
     Governance,

@@ -289,7 +289,9 @@ impl Collector<'_> {
         let inventory = Inventory::take(self.store, &keys).await?;
         let needs = self.needs(name, &reference).await?;
         (report.young, report.unknown) = (Amount::default(), Amount::default());
-        inventory.unknown.iter().for_each(|object| report.unknown.add(object.size));
+        for object in &inventory.unknown {
+            report.unknown.add(object.size);
+        }
         let mut listed = Amount::default();
         let mut victims = Vec::new();
         for (item, object) in &inventory.items {
@@ -356,8 +358,9 @@ impl Collector<'_> {
         let until = time_of(id).saturating_add(signed(options.grace)).unwrap_or(Timestamp::MAX);
         if Timestamp::now() < until {
             (report.stage, report.until, report.listed) = (Stage::Listed, Some(until), Amount::default());
-            let there = inventory.items.iter().filter(|(item, _)| listed.contains(item));
-            there.for_each(|(_, object)| report.listed.add(object.size));
+            for (_, object) in inventory.items.iter().filter(|(item, _)| listed.contains(item)) {
+                report.listed.add(object.size);
+            }
             return Ok(false);
         }
         let needs = self.needs(name, &reference).await?;

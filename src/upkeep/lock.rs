@@ -129,7 +129,7 @@ pub async fn lock(store: &Store, selector: &Selector, terms: Terms, now: Timesta
     }
     let until = hold.retention.map(|(_, until)| until);
     let locked_until = until.filter(|_| !hold.legal);
-    set_row(store, &selector.name, &row, Some(locked_until)).await?;
+    set_row(store, &selector.name, &row, true, locked_until).await?;
     // What a collection deletes from now on, it had listed before: whatever of this version is gone by now is damage.
     let manifest = version::load(store, &Cache::at(None), &keys, reference.root, &row).await?.manifest;
     let mut items = vec![Item::Manifest(row.base)];
@@ -228,7 +228,7 @@ async fn release(
         over = over.max(hold_all(store, std::slice::from_ref(object), |_| hold).await?);
     }
     pass(over).await;
-    set_row(store, &selector.name, row, None).await?;
+    set_row(store, &selector.name, row, false, None).await?;
     Ok(Report {
         workspace: selector.name.clone(),
         version: row.number,
@@ -304,12 +304,13 @@ async fn pass(over: Option<Timestamp>) {
     }
 }
 
-/// Changes what the ref says of a row. `locked`: until when, or nothing for not at all.
+/// Changes what the ref says of a row: whether it is locked, and until when.
 async fn set_row(
     store: &Store,
     name: &WorkspaceName,
     row: &Row,
-    locked: Option<Option<Timestamp>>,
+    locked: bool,
+    until: Option<Timestamp>,
 ) -> Result<(), LockError> {
     publish::decide(store, name, |reference| {
         let Some(found) = reference.rows.iter_mut().find(|found| found.id == row.id) else {
@@ -317,7 +318,7 @@ async fn set_row(
             let selector = Selector { name: name.clone(), version };
             return Err(VersionError::NoVersion { selector, reason: "it was let go meanwhile".to_owned() }.into());
         };
-        let wanted = (locked.is_some(), locked.flatten());
+        let wanted = (locked, until);
         if (found.locked, found.locked_until) == wanted {
             return Ok(Changed::No);
         }

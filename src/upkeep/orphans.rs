@@ -50,7 +50,9 @@ pub async fn find(store: &Store, name: Option<&WorkspaceName>, hosts: &Hosts) ->
                 continue;
             }
             let mut found = Amount::default();
-            objects.iter().for_each(|object| found.add(object.size));
+            for object in &objects {
+                found.add(object.size);
+            }
             orphans.push(Orphan {
                 root,
                 found,
