@@ -260,10 +260,7 @@ async fn collector(store: Store, name: WorkspaceName, pace: Arc<Pace>, total: u6
     let cache = Cache::at(None);
     for number in 0..total {
         pace.turn(number, total).await;
-        let bucket = match Bucket::open_for_reading(&store).await {
-            Ok(Some(bucket)) => bucket,
-            _ => continue,
-        };
+        let Ok(Some(bucket)) = Bucket::open_for_reading(&store).await else { continue };
         let Ok(hosts) = Hosts::read(&store, jiff::Timestamp::now()).await else { continue };
         let collector = Collector { store: &store, cache: &cache, bucket: &bucket, hosts: &hosts };
         match collector.collect(&name, Options { grace: Duration::ZERO, dry_run: false }).await {

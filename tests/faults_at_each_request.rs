@@ -1,0 +1,275 @@
+//! Every fault at every request of an upload and of a download, on a real S3 server: the command succeeds or says why, every
+//! version reads back whole, a second run heals, and what is left over is collected.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+#[path = "support/faults.rs"]
+mod faults;
+#[path = "support/servers.rs"]
+mod servers;
+#[path = "support/trees.rs"]
+mod trees;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use faults::{Director, Fault, Proxy, Request};
+use servers::Server;
+use trees::{Node, Tree, file, tree};
+use workspace::budget::Budget;
+use workspace::cache::Cache;
+use workspace::checkout::{CheckoutOptions, CheckoutReport, Fetcher};
+use workspace::format::Keys;
+use workspace::hosts::Hosts;
+use workspace::names::WorkspaceName;
+use workspace::output::{Silent, with_causes};
+use workspace::publish::{Publication, PublishError, Publisher, Report};
+use workspace::settings::{Limits, StoreSettings};
+use workspace::source::SourceOptions;
+use workspace::store::Store;
+use workspace::store::bucket::{Bucket, WriteConsent};
+use workspace::upkeep::collect::{Collector, Options};
+use workspace::upkeep::needs::Needs;
+use workspace::upkeep::verify::{Options as VerifyOptions, Verifier};
+use workspace::version;
+
+/// What can happen to a request.
+const FAULTS: [Fault; 11] = [
+    Fault::DropBefore,
+    Fault::DropAfter,
+    Fault::Answer(500, "InternalError"),
+    Fault::Answer(503, "SlowDown"),
+    Fault::Answer(403, "AccessDenied"),
+    Fault::Answer(412, "PreconditionFailed"),
+    Fault::Answer(409, "ConditionalRequestConflict"),
+    Fault::AnswerAfter(500, "InternalError"),
+    Fault::Stall,
+    Fault::Truncate,
+    Fault::Delay(Duration::from_millis(20)),
+];
+
+/// One fault at one request.
+struct At {
+    fault: Fault,
+    request: u64,
+    seen: AtomicU64,
+}
+
+impl Director for At {
+    fn fault(&self, _: &Request) -> Fault {
+        // Requests are counted here: the SDK's own retries come after.
+        if self.seen.fetch_add(1, Ordering::SeqCst) == self.request { self.fault } else { Fault::None }
+    }
+}
+
+struct Site {
+    server: Server,
+    direct: Store,
+    bucket: Bucket,
+    folder: tempfile::TempDir,
+}
+
+fn settings(endpoint: &str, server: &Server) -> StoreSettings {
+    let mut settings = servers::s3(endpoint, &server.access_key, &server.secret_key, "workspaces");
+    let short = Duration::from_millis(300);
+    settings.limits = Limits { connect: short, attempt: short, stall: short, ..Limits::default() };
+    settings
+}
+
+fn consent() -> WriteConsent<'static> {
+    WriteConsent { yes: false, single_writer: false, ask: &|_| false }
+}
+
+impl Site {
+    async fn new() -> Self {
+        let server = Server::seaweedfs();
+        let settings = servers::s3(&server.endpoint, &server.access_key, &server.secret_key, "workspaces");
+        let direct = Store::connect(&settings).await.unwrap();
+        let bucket = Bucket::open_for_writing(&direct, &consent()).await.unwrap();
+        Self { server, direct, bucket, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// The store behind a fault.
+    async fn behind(&self, fault: Fault, request: u64) -> (Store, Proxy) {
+        let director = At { fault, request, seen: AtomicU64::new(0) };
+        let proxy = Proxy::start(&self.server.endpoint, Arc::new(director)).await;
+        (Store::connect(&settings(&proxy.endpoint, &self.server)).await.unwrap(), proxy)
+    }
+
+    async fn upload(
+        &self,
+        store: &Store,
+        cache: &Cache,
+        name: &WorkspaceName,
+        folder: &Path,
+    ) -> Result<Report, PublishError> {
+        let publisher = Publisher {
+            store,
+            cache,
+            budget: &Budget::default(),
+            observer: Arc::new(Silent),
+            consent: consent(),
+            committing: Arc::default(),
+        };
+        let publication = Publication {
+            name: name.clone(),
+            folder: folder.to_owned(),
+            source: SourceOptions::default(),
+            strict: false,
+            message: None,
+            author: None,
+            commit: None,
+            branch: None,
+            run: None,
+            tag: None,
+            expect: None,
+            supersede: false,
+        };
+        Box::pin(publisher.publish(&publication)).await
+    }
+
+    /// Every version that there is can be read, in fair weather.
+    async fn is_whole(&self, name: &WorkspaceName, case: &str) {
+        match version::read_reference(&self.direct, name).await.unwrap() {
+            Some(read) if read.reference.is_visible() => {}
+            _ => return,
+        }
+        let verifier = Verifier { store: &self.direct, budget: &Budget::default(), observer: Arc::new(Silent) };
+        let report = verifier.verify(name, &VerifyOptions { version: None, deep: true }).await.unwrap();
+        assert!(report.damage.is_empty(), "{case}: {report:?}");
+    }
+
+    /// One collection leaves what is needed and nothing else.
+    async fn is_clean(&self, name: &WorkspaceName, case: &str) {
+        let (cache, hosts) = (Cache::at(None), Hosts::default());
+        let collector = Collector { store: &self.direct, cache: &cache, bucket: &self.bucket, hosts: &hosts };
+        collector.collect(name, Options { grace: Duration::ZERO, dry_run: false }).await.unwrap();
+        let reference = version::read_reference(&self.direct, name).await.unwrap().unwrap().reference;
+        let keys = Keys::new(name, reference.root);
+        let needs = Needs::of(&self.direct, &cache, name, &reference, &hosts).await.unwrap();
+        for object in self.direct.list(&format!("data/{name}/")).await.unwrap() {
+            let item = keys.item(&object.key);
+            assert!(item.is_some_and(|item| needs.items.contains(&item)), "{case}: {} is left over", object.key);
+        }
+    }
+}
+
+fn first() -> Tree {
+    let noise: Vec<u8> = (0..600_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    tree([
+        ("a", file("a")),
+        ("b/c", Node::File(noise, true)),
+        ("b/link", Node::Link("c".into())),
+        ("empty", Node::Empty),
+    ])
+}
+
+fn write(folder: &Path, content: &Tree) {
+    let _ = std::fs::remove_dir_all(folder);
+    std::fs::create_dir_all(folder).unwrap();
+    trees::write(folder, content);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_survives_every_fault_at_every_request() {
+    let site = Site::new().await;
+    let source = site.folder.path().join("source");
+    let mut changed = first();
+    changed.insert("a".into(), file("changed"));
+    changed.insert("new".into(), file(&"new ".repeat(2_000)));
+    // The first version, and the one after it.
+    for second in [false, true] {
+        let mut cases = 0;
+        for (number, fault) in FAULTS.into_iter().enumerate() {
+            for request in 0.. {
+                let name: WorkspaceName = format!("up-{second}-{number}-{request}").parse().unwrap();
+                let case = format!("{fault:?} at request {request} of {name}");
+                let home = tempfile::tempdir().unwrap();
+                let cache = Cache::at(Some(home.path().to_owned()));
+                if second {
+                    write(&source, &first());
+                    site.upload(&site.direct, &cache, &name, &source).await.unwrap();
+                }
+                write(&source, &changed);
+                let (store, proxy) = site.behind(fault, request).await;
+                let outcome = site.upload(&store, &cache, &name, &source).await;
+                if request >= proxy.requests() {
+                    outcome.unwrap();
+                    break;
+                }
+                cases += 1;
+                site.is_whole(&name, &case).await;
+                let told = match &outcome {
+                    Ok(report) => report.number,
+                    Err(error) => {
+                        assert!(!with_causes(error).is_empty(), "{case}");
+                        assert!(!matches!(fault, Fault::Delay(_)), "{case}: {error:?}");
+                        0
+                    }
+                };
+                // What was told to be published is there; a second run heals.
+                let again = site.upload(&site.direct, &cache, &name, &source).await.unwrap();
+                assert!(told == 0 || told == again.number, "{case}: told {told}, then {again:?}");
+                let target = site.folder.path().join("target");
+                let _ = std::fs::remove_dir_all(&target);
+                checkout(&site.direct, &name, &target).await.unwrap();
+                assert_eq!(trees::read(&target), changed, "{case}");
+                site.is_clean(&name, &case).await;
+            }
+        }
+        assert!(cases >= FAULTS.len() * 3, "{cases}");
+        println!("{cases} cases of an upload, second version: {second}");
+    }
+}
+
+async fn checkout(store: &Store, name: &WorkspaceName, target: &Path) -> Result<CheckoutReport, String> {
+    let cache = Cache::at(None);
+    let fetcher = Fetcher { store, cache: &cache, budget: &Budget::default(), observer: Arc::new(Silent) };
+    let selector = name.as_str().parse().unwrap();
+    let options = CheckoutOptions { delete: true, ..CheckoutOptions::default() };
+    Box::pin(fetcher.checkout(&selector, target, options)).await.map_err(|error| with_causes(&error))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_survives_every_fault_at_every_request() {
+    let site = Site::new().await;
+    let (source, target) = (site.folder.path().join("source"), site.folder.path().join("target"));
+    let name: WorkspaceName = "down".parse().unwrap();
+    let old = tree([("a", file("old")), ("gone", file("gone"))]);
+    write(&source, &old);
+    site.upload(&site.direct, &Cache::at(None), &name, &source).await.unwrap();
+    let before = site.folder.path().join("before");
+    checkout(&site.direct, &name, &before).await.unwrap();
+    write(&source, &first());
+    site.upload(&site.direct, &Cache::at(None), &name, &source).await.unwrap();
+    let mut cases = 0;
+    for fault in FAULTS.into_iter().chain([Fault::Flip]) {
+        for request in 0.. {
+            let case = format!("{fault:?} at request {request}");
+            let _ = std::fs::remove_dir_all(&target);
+            assert!(std::process::Command::new("cp").arg("-a").args([&before, &target]).status().unwrap().success());
+            let (store, proxy) = site.behind(fault, request).await;
+            let outcome = checkout(&store, &name, &target).await;
+            if request >= proxy.requests() {
+                outcome.unwrap();
+                break;
+            }
+            cases += 1;
+            // All of it or nothing of it.
+            let found = trees::read(&target);
+            match outcome {
+                Ok(_) => assert_eq!(found, first(), "{case}"),
+                Err(error) => {
+                    assert!(!error.is_empty() && !matches!(fault, Fault::Delay(_)), "{case}: {error}");
+                    assert_eq!(found, old, "{case}: {error}");
+                }
+            }
+            checkout(&site.direct, &name, &target).await.unwrap();
+            assert_eq!(trees::read(&target), first(), "{case}");
+        }
+    }
+    assert!(cases >= FAULTS.len() * 3, "{cases}");
+    println!("{cases} cases of a download");
+}
