@@ -297,9 +297,11 @@ fn of_collection(error: &CollectError) -> Option<(Exit, String)> {
 fn of_lock(error: &LockError) -> Option<(Exit, String)> {
     Some(match error {
         LockError::Version(_) | LockError::Decision(_) => return None,
-        LockError::NoObjectLock { .. } => {
-            (Exit::Failure, "`workspace --bucket NEW init --object-lock` makes a bucket that has it".to_owned())
-        }
+        LockError::NoObjectLock { .. } => (
+            Exit::Failure,
+            "`workspace --bucket NEW init --object-lock` makes one that has it, where the server knows of it"
+                .to_owned(),
+        ),
         LockError::Shorter { selector, .. } => {
             (Exit::Conflict, format!("`workspace unlock {selector}` first, if you may"))
         }

@@ -171,6 +171,12 @@ fn tell(output: &Output, report: &Report) {
         output.warn(&format!("{name}: the server keeps {number}, such as `{first}`: locked, or not allowed"));
     }
     warn_hidden(output, name, report.hidden);
+    if report.young.objects > 0 {
+        let number = count(report.young.objects, "object");
+        output.detail(&format!(
+            "{name}: {number} that nobody needs for less long than the grace: an upload may be under way"
+        ));
+    }
     if report.unknown.objects > 0 {
         let number = count(report.unknown.objects, "object");
         output.note(&format!("{name}: {number} of a kind that this release doesn't know stay"));

@@ -79,11 +79,16 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     };
     let said = match reference.retention {
         None => "as many versions as there is room for are kept".to_owned(),
-        Some(Retention { last, hours, days }) => format!(
-            "the last {last} are kept, the newest of each of the last {} and {}, and whatever is current, tagged or locked",
-            count(hours.into(), "hour"),
-            count(days.into(), "day")
-        ),
+        Some(Retention { last, hours, days }) => {
+            let newest = |number: u32, what| format!("the newest of each of the last {}", count(number.into(), what));
+            let parts = [
+                (last > 0).then(|| format!("the last {}", count(last.into(), "version"))),
+                (hours > 0).then(|| newest(hours, "hour")),
+                (days > 0).then(|| newest(days, "day")),
+                Some("what is current, tagged or locked".to_owned()),
+            ];
+            format!("kept are {}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+        }
     };
     if args.decision.json {
         let report =

@@ -13,9 +13,10 @@ use s3s::dto::{
     BucketLocationConstraint, CommonPrefix, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CreateBucketInput,
     CreateBucketOutput, DeleteBucketInput, DeleteBucketOutput, DeleteObjectInput, DeleteObjectOutput,
     DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, ETagCondition, EncodingType, GetBucketLocationInput,
-    GetBucketLocationOutput, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
-    HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-    ListObjectsV2Output, MetadataDirective, Object, PutObjectInput, PutObjectOutput, Range, Timestamp,
+    GetBucketLocationOutput, GetObjectInput, GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput,
+    GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput,
+    ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, MetadataDirective,
+    Object, PutObjectInput, PutObjectOutput, Range, Timestamp,
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
@@ -258,6 +259,13 @@ impl S3 for Service {
         // Empty means us-east-1.
         let location_constraint = Some(BucketLocationConstraint::from(String::new()));
         Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
+    }
+
+    async fn get_object_lock_configuration(
+        &self,
+        _: S3Request<GetObjectLockConfigurationInput>,
+    ) -> S3Result<S3Response<GetObjectLockConfigurationOutput>> {
+        Err(s3_error!(ObjectLockConfigurationNotFoundError, "nothing can be locked here"))
     }
 
     async fn create_bucket(&self, request: S3Request<CreateBucketInput>) -> S3Result<S3Response<CreateBucketOutput>> {

@@ -110,9 +110,7 @@ impl From<StoreError> for LockError {
 
 /// Locks a version, or makes its lock longer.
 pub async fn lock(store: &Store, selector: &Selector, terms: Terms, now: Timestamp) -> Result<Report, LockError> {
-    if !store.has_object_lock().await? {
-        return Err(LockError::NoObjectLock { bucket: store.bucket().to_owned() });
-    }
+    require_object_lock(store).await?;
     let (reference, row) = find(store, selector).await?;
     let keys = Keys::new(&selector.name, reference.root);
     let locks = records(store, &keys).await?;
@@ -171,6 +169,7 @@ pub async fn lock(store: &Store, selector: &Selector, terms: Terms, now: Timesta
 
 /// Takes a lock back. What another lock needs stays locked for as long as that says.
 pub async fn unlock(store: &Store, selector: &Selector, now: Timestamp) -> Result<Report, LockError> {
+    require_object_lock(store).await?;
     let (reference, row) = find(store, selector).await?;
     let keys = Keys::new(&selector.name, reference.root);
     let mut locks = records(store, &keys).await?;
@@ -237,6 +236,14 @@ async fn release(
         until: None,
         legal_hold: false,
     })
+}
+
+async fn require_object_lock(store: &Store) -> Result<(), LockError> {
+    if store.has_object_lock().await? {
+        Ok(())
+    } else {
+        Err(LockError::NoObjectLock { bucket: store.bucket().to_owned() })
+    }
 }
 
 async fn find(store: &Store, selector: &Selector) -> Result<(Reference, Row), VersionError> {

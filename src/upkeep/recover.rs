@@ -23,6 +23,7 @@ use crate::format::retention::thin;
 use crate::format::{FormatError, Keys, Reference, Row};
 use crate::hosts::Hosts;
 use crate::names::WorkspaceName;
+use crate::output::count;
 use crate::publish::{Swapped, swap};
 use crate::store::{ETag, Store, StoreError};
 use crate::version::{self, VersionError};
@@ -68,7 +69,7 @@ pub enum RecoverError {
     #[error(transparent)]
     Version(#[from] VersionError),
     /// There is nothing to recover.
-    #[error("the ref of `{name}` is there, with {versions} versions: there is nothing to recover")]
+    #[error("the ref of `{name}` is there, with {}: there is nothing to recover", count(*versions as u64, "version"))]
     There {
         /// The workspace.
         name: WorkspaceName,
