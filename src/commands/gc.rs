@@ -89,6 +89,10 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let options = Options { grace: args.grace, dry_run: args.dry_run };
     let work = async {
         let (mut reports, mut failed) = (Vec::new(), false);
+        if args.names.is_empty() {
+            let probes = collector.collect_probes(options).await?;
+            output.detail(&format!("{} of probes that were cut off", count(probes.objects, "object")));
+        }
         for name in &names {
             match settle(&collector, name, options, args.wait).await {
                 Ok(report) => {

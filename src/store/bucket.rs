@@ -15,7 +15,7 @@ pub const KEY: &str = "bucket.json";
 /// The format number written by this version, and the newest it reads.
 pub const FORMAT: u32 = 1;
 /// What the probe makes is below here, each run under a ULID of its own.
-const PROBE: &str = "probe/";
+pub const PROBE: &str = "probe/";
 /// Writers that race in the probe.
 const RACERS: usize = 8;
 /// An ETag that no content of ours has.

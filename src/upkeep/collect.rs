@@ -25,7 +25,7 @@ use crate::format::{FORMAT, Keys, Reference};
 use crate::hosts::Hosts;
 use crate::names::WorkspaceName;
 use crate::publish::{self, PublishError, Swapped, pause, swap};
-use crate::store::bucket::{Bucket, Level};
+use crate::store::bucket::{Bucket, Level, PROBE};
 use crate::store::{Condition, Store, StoreError};
 use crate::version::{self, Read, VersionError};
 
@@ -239,6 +239,20 @@ impl Collector<'_> {
             }
         }
         Err(CollectError::Contended { name: name.clone(), attempts: ROUNDS })
+    }
+
+    /// Removes what probes of the bucket left that were cut off: their names are never used again.
+    pub async fn collect_probes(&self, options: Options) -> Result<Amount, CollectError> {
+        let (now, grace) = (Timestamp::now(), signed(options.grace.max(GRACE)));
+        let (mut removed, mut keys) = (Amount::default(), Vec::new());
+        for object in self.store.list(PROBE).await?.into_iter().filter(|object| is_older(object, grace, now)) {
+            removed.add(object.size);
+            keys.push(object.key);
+        }
+        if !options.dry_run {
+            self.store.delete_many(&keys).await?;
+        }
+        Ok(removed)
     }
 
     /// Whether collections are safe here at all.
