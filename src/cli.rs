@@ -140,7 +140,7 @@ impl Context {
     /// The store that the settings name. No request is made to it.
     pub async fn store(&self, purpose: Purpose) -> anyhow::Result<(Settings, Store)> {
         let settings = self.settings(purpose)?;
-        let store = Store::connect(&settings.store).await?;
+        let store = Store::open(&settings).await?;
         Ok((settings, store))
     }
 }

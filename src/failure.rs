@@ -482,6 +482,9 @@ fn of_store(error: &StoreError) -> (Exit, Option<&'static str>) {
         StoreError::NotS3 { .. } => {
             (Exit::Failure, Some("check S3_ENDPOINT: it may name a console or a proxy instead of the S3 port"))
         }
+        StoreError::NoRanges { .. } => {
+            (Exit::Failure, Some("a proxy in between may drop the header `Range`: ask the store without it"))
+        }
         StoreError::StorageFull => (Exit::Failure, Some("make room, or use another store")),
         StoreError::CaBundle { .. } => (Exit::Usage, Some("WORKSPACE_CA_BUNDLE names a file of PEM certificates")),
         StoreError::Server { status, .. } if *status >= 500 => (Exit::Unavailable, Some("try again later")),
