@@ -27,8 +27,8 @@ use crate::store::{Store, StoreError};
 use crate::version::{self, VersionError};
 
 use content::Chunk;
-use send::Sender;
 pub use fetch::{Downloaded, FromUrl, FromUrlError};
+use send::Sender;
 pub use send::Unfinished;
 pub use url::{ArchiveUrl, BadUrl};
 
@@ -133,7 +133,8 @@ impl Archivist<'_> {
         };
         // A deletion or collection that began earlier may have listed what is there before the archive was.
         let now = version::read_reference(self.store, &selector.name).await?;
-        let kept = now.is_some_and(|now| now.reference.root == root && now.reference.rows.iter().any(|it| it.id == row.id));
+        let kept =
+            now.is_some_and(|now| now.reference.root == root && now.reference.rows.iter().any(|it| it.id == row.id));
         if !kept {
             self.store.delete_many(&[key]).await?;
             return Err(ArchiveError::Gone { selector: selector.clone() });
@@ -170,9 +171,8 @@ impl Archivist<'_> {
         };
         let (full, mut waiting) = mpsc::channel::<Chunk>(1);
         let read = async move {
-            let mut chunks = stream::iter(chunks)
-                .map(|wanted| content::fetch(self, keys, &manifest, wanted))
-                .buffered(AHEAD);
+            let mut chunks =
+                stream::iter(chunks).map(|wanted| content::fetch(self, keys, &manifest, wanted)).buffered(AHEAD);
             while let Some(chunk) = chunks.next().await {
                 if full.send(chunk?).await.is_err() {
                     // The other side has failed, and says why.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
-use super::{Archivist, ArchiveError};
+use super::{ArchiveError, Archivist};
 use crate::budget::Taken;
 use crate::checkout::CheckoutError;
 use crate::checkout::packs::Reads;
@@ -182,12 +182,8 @@ mod tests {
             ],
             entries: vec![],
         };
-        let piece = |frame| Piece {
-            entry: 0,
-            number: 0,
-            part: Part { frame, offset: 0, length: 1 },
-            hash: Hash::of(b""),
-        };
+        let piece =
+            |frame| Piece { entry: 0, number: 0, part: Part { frame, offset: 0, length: 1 }, hash: Hash::of(b"") };
         let order = [0, 0, 1, 2, 3, 3, 4, 0, 1, 0];
         let pieces: Vec<Piece> = order.into_iter().map(piece).collect();
         let chunks = chunks(&manifest, &pieces);

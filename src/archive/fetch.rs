@@ -38,7 +38,9 @@ pub enum FromUrlError {
         expires: Option<Timestamp>,
     },
     /// The server takes the URL for another one than was made.
-    #[error("{endpoint} does not accept the URL ({code}): it was altered or is not whole, or the keys that signed it are gone")]
+    #[error(
+        "{endpoint} does not accept the URL ({code}): it was altered or is not whole, or the keys that signed it are gone"
+    )]
     Refused {
         /// The server.
         endpoint: String,

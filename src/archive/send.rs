@@ -58,8 +58,10 @@ impl Unfinished {
         let mut under = self.0.lock().await;
         let (store, key) = (store.clone(), key.to_owned());
         let asked = under.asked.insert(tokio::spawn(async move { store.begin_parts(&key).await }));
-        let multipart = asked.await??;
-        *under = Under { asked: None, begun: Some(multipart.clone()) };
+        let answer = asked.await;
+        under.asked = None;
+        let multipart = answer??;
+        under.begun = Some(multipart.clone());
         Ok(multipart)
     }
 

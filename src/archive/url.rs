@@ -78,7 +78,10 @@ impl ArchiveUrl {
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>.
 fn expiry(query: &str) -> Option<Timestamp> {
     let find = |name: &str| {
-        query.split('&').find_map(|pair| pair.split_once('=').filter(|(found, _)| *found == name)).map(|(_, value)| value)
+        query
+            .split('&')
+            .find_map(|pair| pair.split_once('=').filter(|(found, _)| *found == name))
+            .map(|(_, value)| value)
     };
     let signed = DateTime::strptime("%Y%m%dT%H%M%SZ", find("X-Amz-Date")?).ok()?;
     let seconds: u32 = find("X-Amz-Expires")?.parse().ok()?;
@@ -92,14 +95,16 @@ mod tests {
 
     #[test]
     fn what_it_says_and_never_shows() {
-        let text = "https://b.s3.test:8443/data/a?X-Amz-Date=20261125T100000Z&X-Amz-Expires=3600&X-Amz-Signature=secret";
+        let text =
+            "https://b.s3.test:8443/data/a?X-Amz-Date=20261125T100000Z&X-Amz-Expires=3600&X-Amz-Signature=secret";
         let url: ArchiveUrl = format!(" {text}\n").parse().unwrap();
         assert_eq!(url.expose(), text);
         assert_eq!(url.endpoint(), "https://b.s3.test:8443");
         assert_eq!(url.expires().unwrap().to_string(), "2026-11-25T11:00:00Z");
         assert!(!format!("{url:?}").contains("secret"));
         assert_eq!("http://h/x".parse::<ArchiveUrl>().unwrap().expires(), None);
-        for wrong in ["", "ftp://secret", "h/secret", "https://me:secret@h/x", "http://h/se cret", &"x".repeat(20_000)] {
+        for wrong in ["", "ftp://secret", "h/secret", "https://me:secret@h/x", "http://h/se cret", &"x".repeat(20_000)]
+        {
             assert!(!wrong.parse::<ArchiveUrl>().unwrap_err().to_string().contains("secret"), "{wrong}");
         }
     }

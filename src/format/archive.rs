@@ -125,8 +125,7 @@ impl Trailer {
         let length = Some(encoded.len() as u64).filter(|length| *length <= MAX_MANIFEST).ok_or_else(over)?;
         let nothing = Hash::from_bytes([0; 32]);
         let tree = manifest.header.tree;
-        let mut trailer =
-            Self { data, manifest: length, tree, digest: nothing, format: FORMAT, reader: FORMAT };
+        let mut trailer = Self { data, manifest: length, tree, digest: nothing, format: FORMAT, reader: FORMAT };
         trailer.digest = trailer.digest_of(&encoded);
         let mut out = Vec::with_capacity(encoded.len() + TRAILER + FRAME_HEADER as usize);
         out.extend_from_slice(&frame_header(length + TRAILER as u64));

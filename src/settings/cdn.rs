@@ -60,7 +60,8 @@ mod tests {
         assert_eq!(read("https://cdn.test/"), url("https://cdn.test", false));
         assert_eq!(read("http://127.0.0.1:80/a/b"), url("http://127.0.0.1:80/a/b", false));
         assert_eq!(read("https://cdn.test/b/?presigned"), url("https://cdn.test/b", true));
-        for wrong in ["cdn.test", "ftp://cdn.test", "https://", "https://me:secret@cdn.test", "https://c/?token=secret"] {
+        for wrong in ["cdn.test", "ftp://cdn.test", "https://", "https://me:secret@cdn.test", "https://c/?token=secret"]
+        {
             let error = read(wrong).unwrap_err();
             assert!(!error.contains("secret"), "{error}");
         }

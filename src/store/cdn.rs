@@ -94,8 +94,12 @@ impl Store {
         let below = Arc::new(Below { base: base.clone(), signed: url.presigned, queries: Mutex::default() });
         let patience = limits.attempt.min(PATIENCE);
         // One attempt: the bucket is the next one.
-        let limits =
-            Limits { connect: limits.connect.min(CONNECT), attempt: patience, stall: limits.stall.min(patience), attempts: 1 };
+        let limits = Limits {
+            connect: limits.connect.min(CONNECT),
+            attempt: patience,
+            stall: limits.stall.min(patience),
+            attempts: 1,
+        };
         let http = connect::http_client(ca_bundle, base.starts_with("https://"))?;
         let counters = self.shared.counters.clone();
         let shared = Shared {

@@ -185,12 +185,8 @@ mod tests {
 
     #[test]
     fn addresses_are_never_shown() {
-        let granted = Granted {
-            addresses: map(),
-            expires: Timestamp::UNIX_EPOCH,
-            limits: Limits::default(),
-            ca_bundle: None,
-        };
+        let granted =
+            Granted { addresses: map(), expires: Timestamp::UNIX_EPOCH, limits: Limits::default(), ca_bundle: None };
         assert!(!format!("{granted:?}").contains("Signature"));
         assert_eq!(granted.endpoint(), "https://s3.test");
     }

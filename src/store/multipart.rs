@@ -144,7 +144,8 @@ impl Multipart {
         let shared = &self.store.shared;
         let request = self.store.request("CompleteMultipartUpload", Some(&self.key));
         parts.sort_by_key(|part| part.number);
-        let parts = parts.into_iter().map(|part| CompletedPart::builder().part_number(part.number).e_tag(part.etag).build());
+        let parts =
+            parts.into_iter().map(|part| CompletedPart::builder().part_number(part.number).e_tag(part.etag).build());
         let completed = CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build();
         shared
             .client

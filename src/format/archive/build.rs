@@ -33,7 +33,8 @@ pub struct Piece {
 pub fn pieces(manifest: &Manifest) -> Vec<Piece> {
     let (mut whole, mut cut) = (Vec::new(), Vec::new());
     for (at, entry) in manifest.entries.iter().enumerate() {
-        let list = if matches!(&entry.kind, Kind::File { content: Content::Cut(_), .. }) { &mut cut } else { &mut whole };
+        let list =
+            if matches!(&entry.kind, Kind::File { content: Content::Cut(_), .. }) { &mut cut } else { &mut whole };
         let parts = Manifest::parts(entry).into_iter().enumerate();
         list.extend(parts.map(|(number, (part, hash))| Piece { entry: at, number, part, hash }));
     }
@@ -176,11 +177,8 @@ impl ArchiveBuilder {
         self.flush()?;
         let data = self.length;
         self.manifest.frames = std::mem::take(&mut self.frames);
-        self.manifest.packs = if self.manifest.frames.is_empty() {
-            Vec::new()
-        } else {
-            vec![PackInfo { id: self.id, size: data }]
-        };
+        self.manifest.packs =
+            if self.manifest.frames.is_empty() { Vec::new() } else { vec![PackInfo { id: self.id, size: data }] };
         self.manifest.header.base = None;
         let end = Trailer::write(data, &self.manifest)?;
         let size = data + end.len() as u64;

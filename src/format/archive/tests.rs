@@ -70,10 +70,7 @@ fn sample() -> (Manifest, Pack) {
             ("n\u{e4}me\n.txt", false, vec![b"unicode".to_vec()]),
             ("large.bin", false, vec![vec![1; 700], vec![2; 300], vec![1; 700]]),
         ],
-        &[
-            other("empty", Kind::Directory),
-            other("latest", Kind::Link { target: "src".into() }),
-        ],
+        &[other("empty", Kind::Directory), other("latest", Kind::Link { target: "src".into() })],
     )
 }
 
