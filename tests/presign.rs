@@ -254,6 +254,32 @@ fn the_store_on_this_machine_says_when_its_urls_work() {
     environment.run(["presign", "myapp", "--expires", "8d"]).fails(2, "7d at most");
 }
 
+#[test]
+fn a_url_ends_with_the_keys_that_sign_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::workspace(folder.path());
+    let stage = Stage::on(&server);
+    stage.upload("myapp", &tree([("a", file("a"))]));
+    let end = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + 600).unwrap();
+    let keys = serde_json::json!({
+        "Version": 1, "AccessKeyId": server.access_key, "SecretAccessKey": server.secret_key, "Expiration": end,
+    });
+    let config = stage.environment.path().join("config");
+    fs::write(stage.environment.path().join("keys.json"), keys.to_string()).unwrap();
+    let found = stage.environment.path().join("keys.json");
+    fs::write(&config, format!("[default]\ncredential_process = cat {}\n", found.display())).unwrap();
+    let presign = |lifetime: &str| {
+        let mut command = stage.environment.workspace(["presign", "myapp", "--json", "--expires", lifetime]);
+        command.env("S3_ENDPOINT", &server.endpoint).env("AWS_CONFIG_FILE", &config);
+        Ran::from(command.output().unwrap()).ok()
+    };
+    let ran = presign("1h");
+    assert!(ran.stderr.contains(&format!("warning: The keys that sign the URL expire at {end}")), "{ran:#?}");
+    assert_eq!(ran.json()["expires"], end.to_string());
+    let ran = presign("1m");
+    assert!(!ran.stderr.contains("warning:"), "{ran:#?}");
+}
+
 #[tokio::test]
 async fn a_url_that_is_not_as_it_was_made_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
