@@ -13,6 +13,7 @@
 mod apply;
 mod fetch;
 mod links;
+pub mod packs;
 mod plan;
 mod ranges;
 mod stage;
@@ -33,6 +34,8 @@ use crate::output::Observer;
 use crate::store::{RequestCounts, Store, StoreError};
 use crate::version::{self, VersionError};
 
+use packs::Packs;
+
 /// How the target is treated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CheckoutOptions {
@@ -49,6 +52,21 @@ impl CheckoutOptions {
     pub fn owned() -> Self {
         Self { delete: true, force: true, allow_external_links: false }
     }
+}
+
+/// What was done in a target.
+#[derive(Debug, Clone, Default)]
+pub struct Placed {
+    /// Files and links written.
+    pub written: u64,
+    /// Bytes of content written.
+    pub written_bytes: u64,
+    /// Files, links and folders that were already right.
+    pub kept: u64,
+    /// Files and links removed.
+    pub removed: u64,
+    /// Paths that an earlier version had, that are no longer wanted, and stayed: with edits, or without `delete`.
+    pub left: Vec<String>,
 }
 
 /// What was done.
@@ -225,6 +243,22 @@ impl Fetcher<'_> {
         target: &Path,
         options: CheckoutOptions,
     ) -> Result<CheckoutReport, CheckoutError> {
+        let store = version::store_of(self.store, &row);
+        let fetcher = Fetcher { store: &store, observer: self.observer.clone(), ..*self };
+        let Placed { written, written_bytes, kept, removed, left } =
+            fetcher.place(&Packs::Below(keys), manifest, target, options).await?;
+        let requests = RequestCounts::default();
+        Ok(CheckoutReport { row, written, written_bytes, kept, removed, left, requests })
+    }
+
+    /// Makes `target` equal to the tree of a manifest that was read, with content from these packs.
+    pub async fn place(
+        &self,
+        packs: &Packs<'_>,
+        manifest: Arc<Manifest>,
+        target: &Path,
+        options: CheckoutOptions,
+    ) -> Result<Placed, CheckoutError> {
         links::check(&manifest, options.allow_external_links)?;
         let prepared = {
             let (manifest, target) = (manifest.clone(), target.to_owned());
@@ -232,9 +266,7 @@ impl Fetcher<'_> {
         };
         let Prepared { target, state, mut plan, stage } = prepared;
         let stage = Arc::new(stage);
-        let store = version::store_of(self.store, &row);
-        let fetcher = Fetcher { store: &store, observer: self.observer.clone(), ..*self };
-        if let Err(error) = fetch::fetch(&fetcher, keys, &manifest, &stage).await {
+        if let Err(error) = fetch::fetch(self, packs, &manifest, &stage).await {
             if error.is_full() {
                 // What is staged can be fetched again; a full disk hurts others, too.
                 stage.discard();
@@ -243,10 +275,9 @@ impl Fetcher<'_> {
         }
         spawn_blocking(move || {
             plan.look_again(&target)?;
-            let mut report = apply::apply(&target, &state, &plan, &stage, &manifest)?;
+            let placed = apply::apply(&target, &state, &plan, &stage, &manifest)?;
             stage.discard();
-            report.row = Some(row);
-            report.finish()
+            Ok(placed)
         })
         .await?
     }

@@ -68,6 +68,7 @@ enum Command {
     Sync(commands::sync::Args),
     List(commands::list::Args),
     Download(commands::download::Args),
+    Presign(commands::presign::Args),
     Delete(commands::delete::Args),
     Stop(commands::stop::Args),
     Start(commands::start::Args),
@@ -140,7 +141,7 @@ impl Context {
     /// The store that the settings name. No request is made to it.
     pub async fn store(&self, purpose: Purpose) -> anyhow::Result<(Settings, Store)> {
         let settings = self.settings(purpose)?;
-        let store = Store::connect(&settings.store).await?;
+        let store = Store::open(&settings).await?;
         Ok((settings, store))
     }
 }
@@ -190,6 +191,7 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<ExitCod
         Command::Sync(args) => commands::sync::run(context, args).await,
         Command::List(args) => commands::list::run(context, args).await,
         Command::Download(args) => commands::download::run(context, args).await,
+        Command::Presign(args) => commands::presign::run(context, args).await,
         Command::Delete(args) => commands::delete::run(context, args).await,
         Command::Stop(args) => commands::stop::run(context, args).await,
         Command::Start(args) => commands::start::run(context, args).await,

@@ -15,6 +15,7 @@ pub mod list;
 pub mod lock;
 pub mod monitor;
 pub mod plan;
+pub mod presign;
 pub mod proceed;
 mod publication;
 pub mod recover;

@@ -28,6 +28,9 @@ pub const S3_STALL_GRACE: &str = "S3_STALL_GRACE";
 pub const S3_ATTEMPTS: &str = "S3_ATTEMPTS";
 /// A PEM file of certificate authorities to trust beside the system's.
 pub const WORKSPACE_CA_BUNDLE: &str = "WORKSPACE_CA_BUNDLE";
+/// A CDN in front of the bucket, asked for packs first: `https://host`, with a path if need be, and `?presigned` where it passes
+/// signatures on.
+pub const WORKSPACE_CDN_URL: &str = "WORKSPACE_CDN_URL";
 /// Where the embedded store keeps its data. Default: the user's data folder.
 pub const WORKSPACE_DATA_DIR: &str = "WORKSPACE_DATA_DIR";
 /// Where indexes and copies of manifests are kept. Default: the user's cache folder. May be deleted at any time.

@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
+use crate::archive::{ArchiveError, BadUrl, FromUrlError};
 use crate::checkout::CheckoutError;
 use crate::embedded::EmbeddedError;
 use crate::engine::EngineError;
 use crate::format::FormatError;
+use crate::format::archive::BuildError;
 use crate::monitor::{MonitorError, RecordError};
 use crate::names::NameError;
 use crate::output::Output;
@@ -58,6 +60,12 @@ fn classify(error: &anyhow::Error) -> (Exit, Vec<String>) {
     if error.downcast_ref::<NameError>().is_some() {
         return (Exit::Usage, vec!["a name is made of a-z, 0-9, `.`, `_` and `-`, such as `my-app`".to_owned()]);
     }
+    if error.downcast_ref::<BadUrl>().is_some() {
+        return (
+            Exit::Usage,
+            vec!["`workspace presign NAME` prints one; put it between quotes, or read it by `-`".to_owned()],
+        );
+    }
     // The first of these in the chain decides: whoever adds context above it knows less about it.
     for cause in error.chain() {
         let cause = peel(cause);
@@ -108,6 +116,15 @@ fn peel<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error
             CollectError::Remove(inner) => inner,
             _ => return error,
         }
+    } else if let Some(error) = error.downcast_ref::<ArchiveError>() {
+        match error {
+            ArchiveError::Version(inner) => inner,
+            ArchiveError::Store(inner) => inner,
+            ArchiveError::Content(inner) => inner,
+            _ => return error,
+        }
+    } else if let Some(FromUrlError::Target(inner)) = error.downcast_ref() {
+        inner
     } else if let Some(RecoverError::Version(inner)) = error.downcast_ref() {
         inner
     } else if let Some(error) = error.downcast_ref::<LockError>() {
@@ -193,6 +210,8 @@ fn of_domain(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Vec<Str
         .or_else(|| cause.downcast_ref().map(of_source))
         .or_else(|| cause.downcast_ref().and_then(of_publication))
         .or_else(|| cause.downcast_ref().and_then(of_checkout))
+        .or_else(|| cause.downcast_ref().and_then(of_archive))
+        .or_else(|| cause.downcast_ref().and_then(of_url))
         .or_else(|| cause.downcast_ref().and_then(of_engine))
         .or_else(|| cause.downcast_ref().and_then(of_monitor))
         .or_else(|| cause.downcast_ref().and_then(of_record))?;
@@ -362,6 +381,51 @@ fn of_checkout(error: &CheckoutError) -> Option<(Exit, String)> {
     })
 }
 
+fn of_archive(error: &ArchiveError) -> Option<(Exit, String)> {
+    Some(match error {
+        ArchiveError::Gone { .. } => (Exit::NotFound, "`workspace list` shows what there is".to_owned()),
+        ArchiveError::TooLarge { .. } => (Exit::Failure, "`workspace download` fetches it with keys".to_owned()),
+        ArchiveError::Build(BuildError::Parts { .. }) => {
+            (Exit::Failure, "`workspace verify NAME --deep` says what is damaged".to_owned())
+        }
+        _ => return None,
+    })
+}
+
+fn of_url(error: &FromUrlError) -> Option<(Exit, String)> {
+    let another = "ask for another URL: `workspace presign NAME` prints one";
+    Some(match error {
+        FromUrlError::Target(_) => return None,
+        FromUrlError::Expired { .. } => (Exit::Failure, another.to_owned()),
+        FromUrlError::Refused { .. } => (
+            Exit::Failure,
+            format!(
+                "put the whole URL between quotes (it has `&`), or read it from standard input (`-`); else {another}"
+            ),
+        ),
+        FromUrlError::Missing => (Exit::NotFound, another.to_owned()),
+        FromUrlError::Foreign(FormatError::Newer { .. }) => {
+            (Exit::Failure, "install a newer version of workspace".to_owned())
+        }
+        FromUrlError::Foreign(_) => (
+            Exit::Failure,
+            format!("{another}; if it is a tar, `curl -fsS 'URL' | zstd -d | tar x` unpacks it unverified"),
+        ),
+        FromUrlError::Damaged { .. } => (
+            Exit::Failure,
+            "try again; if it stays so, delete the archive in the bucket: `workspace presign NAME` writes it anew"
+                .to_owned(),
+        ),
+        FromUrlError::NoRanges { .. } => {
+            (Exit::Failure, "`curl -fsS 'URL' | zstd -d | tar x` unpacks it unverified".to_owned())
+        }
+        FromUrlError::Server(error) => {
+            (of_store(error).0, "the same command goes on where it stopped; check the URL's host".to_owned())
+        }
+        FromUrlError::Task(_) => return None,
+    })
+}
+
 fn of_engine(error: &EngineError) -> Option<(Exit, String)> {
     Some(match error {
         EngineError::Unreachable { .. } => (
@@ -481,6 +545,9 @@ fn of_store(error: &StoreError) -> (Exit, Option<&'static str>) {
         | StoreError::Truncated { .. } => (Exit::Unavailable, Some("try again later")),
         StoreError::NotS3 { .. } => {
             (Exit::Failure, Some("check S3_ENDPOINT: it may name a console or a proxy instead of the S3 port"))
+        }
+        StoreError::NoRanges { .. } => {
+            (Exit::Failure, Some("a proxy in between may drop the header `Range`: ask the store without it"))
         }
         StoreError::StorageFull => (Exit::Failure, Some("make room, or use another store")),
         StoreError::CaBundle { .. } => (Exit::Usage, Some("WORKSPACE_CA_BUNDLE names a file of PEM certificates")),

@@ -6,6 +6,7 @@
 //! | `refs/<name>.json` | [`Reference`]: the whole truth of a workspace | by conditional PUT only |
 //! | `data/<name>/<root>/versions/<ulid>.jsonl.zst` | [`Manifest`], or a delta of one | never |
 //! | `data/<name>/<root>/packs/<ulid>.tar.zst` | [`pack`] | never |
+//! | `data/<name>/<root>/archives/<row>.tar.zst` | [`archive`]: a whole version for stock tools | never |
 //! | `data/<name>/<root>/gc/<ulid>.json` | list of a collection in progress | never |
 //! | `data/<name>/<root>/releases/<row>.json` | [`lease`] and outcome of a release command | by its holder |
 //! | `hosts/<engine id>.json` | [`host`]: what one host runs | by that host |
@@ -19,6 +20,7 @@
 //!
 //! All modules here are pure: no I/O, no clock, no environment.
 
+pub mod archive;
 pub mod chunking;
 pub mod collection;
 pub mod grant;
@@ -31,6 +33,7 @@ pub mod manifest;
 pub mod pack;
 pub mod reference;
 pub mod retention;
+mod tar_header;
 pub mod tree;
 
 pub use hash::Hash;

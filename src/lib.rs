@@ -3,12 +3,13 @@
 //! Dependencies point one way, from commands down to plain data:
 //!
 //! ```text
-//! cli → commands → watch, run, compose, relay, static_site → upkeep, dependencies → publish, checkout, grant → version → source, application → format → store → embedded → names
+//! cli → commands → watch, run, compose, relay, static_site → archive, upkeep, dependencies → publish, checkout, grant → version → source, application → format → store → embedded → names
 //! ```
 //!
 //! The format of everything that lies in a bucket is described in [`format`].
 
 pub mod application;
+pub mod archive;
 pub mod budget;
 pub mod cache;
 pub mod checkout;

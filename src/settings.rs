@@ -4,6 +4,7 @@
 //! together, so that keys in a project's `.env` never go to an endpoint somebody exported for another. [`resolve`] is a
 //! pure function of what the sources say.
 
+mod cdn;
 mod sources;
 mod types;
 
@@ -17,10 +18,11 @@ use crate::cli::Global;
 use crate::environment::{
     Environment, S3_ACCESS_KEY, S3_ATTEMPT_TIMEOUT, S3_ATTEMPTS, S3_BUCKET, S3_CONNECT_TIMEOUT, S3_CONTAINER_ENDPOINT,
     S3_ENDPOINT, S3_REGION, S3_SECRET_KEY, S3_STALL_GRACE, STORAGE_MODE, WORKSPACE_CA_BUNDLE, WORKSPACE_CACHE_DIR,
-    WORKSPACE_DATA_DIR, WORKSPACE_LARGE_FILE, WORKSPACE_MANY_FILES,
+    WORKSPACE_CDN_URL, WORKSPACE_DATA_DIR, WORKSPACE_LARGE_FILE, WORKSPACE_MANY_FILES,
 };
 use crate::source;
 
+pub use cdn::CdnUrl;
 pub use sources::{EnvFile, Source, VARIABLES};
 use sources::{Sources, Value};
 pub use types::{Backend, Keys, Limits, S3Settings, Secret, Secrets, StoreSettings};
@@ -115,6 +117,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// The endpoint under which containers reach it; `None`: the same.
     pub container_endpoint: Option<String>,
+    /// What is asked for packs before the store.
+    pub cdn: Option<CdnUrl>,
     /// Where indexes and copies of manifests are kept; `None` for a user without a home.
     pub cache_directory: Option<PathBuf>,
     /// Each setting with its source, for `workspace status --settings`.
@@ -199,6 +203,8 @@ pub fn resolve(
     report.value(S3_CONTAINER_ENDPOINT, group.container_endpoint.as_ref(), None);
     let ca_bundle = sources.single(WORKSPACE_CA_BUNDLE);
     report.value(WORKSPACE_CA_BUNDLE, ca_bundle, None);
+    report.value(WORKSPACE_CDN_URL, sources.single(WORKSPACE_CDN_URL), None);
+    let cdn = sources.single(WORKSPACE_CDN_URL).map(cdn::cdn_url).transpose()?;
     let cache = sources.single(WORKSPACE_CACHE_DIR);
     let cache_directory = cache.map(|value| PathBuf::from(&value.text)).or_else(|| environment.cache_folder());
     report.value(
@@ -211,6 +217,7 @@ pub fn resolve(
     Ok(Settings {
         store: StoreSettings { backend, bucket, limits, ca_bundle: ca_bundle.map(|value| PathBuf::from(&value.text)) },
         container_endpoint,
+        cdn,
         cache_directory,
         report: report.0,
     })
@@ -232,6 +239,8 @@ pub struct Fetching {
     pub limits: Limits,
     /// A PEM file of certificate authorities to trust beside the system's.
     pub ca_bundle: Option<PathBuf>,
+    /// What is asked for packs before the addresses of the grant.
+    pub cdn: Option<CdnUrl>,
     /// Where copies of manifests are kept.
     pub cache_directory: Option<PathBuf>,
 }
@@ -243,6 +252,7 @@ pub fn resolve_fetching(flags: &Global, environment: &Environment, file: &EnvFil
     Ok(Fetching {
         limits: limits(&sources, &mut Report::default())?,
         ca_bundle: path(WORKSPACE_CA_BUNDLE),
+        cdn: sources.single(WORKSPACE_CDN_URL).map(cdn::cdn_url).transpose()?,
         cache_directory: path(WORKSPACE_CACHE_DIR).or_else(|| environment.cache_folder()),
     })
 }

@@ -4,16 +4,18 @@
 //! memory with a checksum of our own and are checked for completeness when they come, listings are sorted here.
 
 pub mod bucket;
+pub mod cdn;
 mod connect;
 mod error;
 mod granted;
+pub mod multipart;
 pub mod presign;
+mod read;
 mod transport;
 pub mod versions;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use aws_sdk_s3::Client;
@@ -28,7 +30,8 @@ use serde::{Deserialize, Serialize};
 use crate::settings::{Backend, S3Settings, StoreSettings};
 
 pub use error::StoreError;
-use error::{Request, is_not_modified, short};
+use error::{Request, short};
+use granted::Addresses;
 pub use granted::Granted;
 use presign::SeenCredentials;
 use transport::Counters;
@@ -43,6 +46,10 @@ pub struct Deletion {
     pub hidden: u64,
 }
 
+/// Of everything here.
+const CONTENT_TYPE: &str = "application/octet-stream";
+/// `Cache-Control` of what never changes: <https://www.rfc-editor.org/rfc/rfc8246>; a year is the longest that is usual.
+const IMMUTABLE: &str = "max-age=31536000, immutable";
 /// Keys in one `DeleteObjects`, as S3 has it.
 const DELETE_BATCH: usize = 1000;
 /// A listing that goes on for longer than this many pages of a thousand keys is not one of ours.
@@ -89,9 +96,10 @@ pub struct ObjectInfo {
 }
 
 /// What must hold for a write to take effect.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Condition {
     /// Anything.
+    #[default]
     None,
     /// No object has the key (`If-None-Match: *`).
     Absent,
@@ -117,6 +125,7 @@ pub struct Store {
     past_deletions: bool,
     /// Keys that lie elsewhere in the bucket.
     nested: Option<Arc<Nested>>,
+    cdn: Option<Arc<cdn::Cdn>>,
 }
 
 /// Keys that begin in one way lie where they begin in another.
@@ -136,6 +145,8 @@ struct Shared {
     credentials: Option<SeenCredentials>,
     /// When the addresses expire that take the place of keys.
     expires: Option<jiff::Timestamp>,
+    /// These addresses.
+    addresses: Option<Arc<BTreeMap<String, String>>>,
 }
 
 impl fmt::Debug for Store {
@@ -164,9 +175,10 @@ impl Store {
                 (format!("AWS ({region})"), format!("s3://{bucket} (AWS, {region})"), false)
             }
         };
-        let (credentials, expires) = (Some(credentials), None);
-        let shared = Shared { client, bucket, endpoint, location, region, custom, counters, credentials, expires };
-        Ok(Self { shared: Arc::new(shared), past_deletions: false, nested: None })
+        let (credentials, expires, addresses) = (Some(credentials), None, None);
+        let shared =
+            Shared { client, bucket, endpoint, location, region, custom, counters, credentials, expires, addresses };
+        Ok(Self::of(shared))
     }
 
     /// The same bucket, in which keys that begin with the first of a pair lie where they begin with the second. What is
@@ -190,12 +202,20 @@ impl Store {
         found.next().unwrap_or_else(|| key.to_owned())
     }
 
+    fn of(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared), past_deletions: false, nested: None, cdn: None }
+    }
+
     /// A store of which the granted objects can be read, and nothing else. No request is made to it.
     pub fn granted(granted: &Granted) -> Result<Self, StoreError> {
         let counters = Arc::new(Counters::default());
         let endpoint = granted.endpoint();
+        let addresses = Arc::new(granted.addresses.clone());
+        let tls = addresses.values().any(|address| address.starts_with("https://"));
+        let ca_bundle = granted.ca_bundle.as_deref();
+        let http = connect::http_client(ca_bundle, tls)?;
         let shared = Shared {
-            client: connect::granted(granted, &endpoint, &counters)?,
+            client: connect::addressed(Addresses::Granted(addresses.clone()), http, &granted.limits, &counters),
             bucket: granted::BUCKET.to_owned(),
             location: endpoint.clone(),
             endpoint,
@@ -204,127 +224,9 @@ impl Store {
             counters,
             credentials: None,
             expires: Some(granted.expires),
+            addresses: Some(addresses),
         };
-        Ok(Self { shared: Arc::new(shared), past_deletions: false, nested: None })
-    }
-
-    /// The whole object.
-    pub async fn get(&self, key: &str) -> Result<Object, StoreError> {
-        self.read(key, None).await
-    }
-
-    /// The whole object, unless it is still the one with this ETag. A request either way, but an answer without a body.
-    pub async fn get_if_changed(&self, key: &str, etag: &ETag) -> Result<Option<Object>, StoreError> {
-        self.read_unless(key, None, Some(etag), None).await
-    }
-
-    /// Some bytes of an object. Fewer than asked for are an error.
-    pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
-        if range.is_empty() {
-            return Ok(Bytes::new());
-        }
-        let length = range.end - range.start;
-        let object = self.read(key, Some(range)).await?;
-        let received = object.body.len() as u64;
-        if received != length {
-            return Err(StoreError::Truncated { key: key.to_owned(), expected: length, received });
-        }
-        Ok(object.body)
-    }
-
-    /// The first bytes of an object: `length` of them, or all when it has fewer.
-    pub async fn get_start(&self, key: &str, length: u64) -> Result<Bytes, StoreError> {
-        Ok(self.read(key, Some(0..length)).await?.body)
-    }
-
-    async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Object, StoreError> {
-        let found = match self.read_unless(key, range.clone(), None, None).await {
-            Err(StoreError::NotFound { key }) if self.past_deletions => match self.deleted_version(&key).await {
-                Some(version) => self.read_unless(&key, range, None, Some(&version)).await?,
-                None => return Err(StoreError::NotFound { key }),
-            },
-            other => other?,
-        };
-        // Nobody asked for anything else.
-        found.ok_or_else(|| self.not_s3("an unconditional request was answered with 304"))
-    }
-
-    fn not_s3(&self, reason: &str) -> StoreError {
-        StoreError::NotS3 { endpoint: self.shared.endpoint.clone(), reason: short(reason) }
-    }
-
-    /// Reads, and reads again when the body broke off: the SDK's own retries end with the first header.
-    async fn read_unless(
-        &self,
-        key: &str,
-        range: Option<Range<u64>>,
-        known: Option<&ETag>,
-        version: Option<&str>,
-    ) -> Result<Option<Object>, StoreError> {
-        let mut left = READ_ATTEMPTS;
-        loop {
-            left -= 1;
-            match self.read_once(key, range.clone(), known, version).await {
-                Err(StoreError::Truncated { .. }) if left > 0 => {}
-                other => return other,
-            }
-        }
-    }
-
-    async fn read_once(
-        &self,
-        key: &str,
-        range: Option<Range<u64>>,
-        known: Option<&ETag>,
-        version: Option<&str>,
-    ) -> Result<Option<Object>, StoreError> {
-        let request = self.request("GetObject", Some(key));
-        let sent = self
-            .shared
-            .client
-            .get_object()
-            .bucket(&self.shared.bucket)
-            .key(self.at(key))
-            .set_range(range.map(|range| format!("bytes={}-{}", range.start, range.end - 1)))
-            .set_if_none_match(known.map(|etag| etag.0.clone()))
-            .set_version_id(version.map(str::to_owned))
-            .send()
-            .await;
-        let output = match sent {
-            Ok(output) => output,
-            Err(error) if known.is_some() && is_not_modified(&error) => return Ok(None),
-            Err(error) => return Err(request.explain(&error)),
-        };
-        let not_s3 = |reason: &str| self.not_s3(reason);
-        // Nothing here is stored as HTML: what comes as such is a login page or a console.
-        if let Some(kind) = output.content_type().filter(|kind| kind.starts_with("text/html")) {
-            return Err(not_s3(kind));
-        }
-        let Some(etag) = output.e_tag().map(ETag::new) else { return Err(not_s3("an object without an ETag")) };
-        let expected = output.content_length().and_then(|length| u64::try_from(length).ok());
-        let mut stream = output.body;
-        let mut body = bytes::BytesMut::new();
-        // Room for what is announced, within reason: the announcement is the server's.
-        body.reserve(usize::try_from(expected.unwrap_or(0)).unwrap_or(0).min(32 * 1024 * 1024));
-        loop {
-            match stream.next().await {
-                Some(Ok(piece)) => body.extend_from_slice(&piece),
-                None => break,
-                Some(Err(error)) => {
-                    tracing::debug!(key, %error, "the body broke off");
-                    let received = body.len() as u64;
-                    let expected = expected.unwrap_or(received + 1);
-                    return Err(StoreError::Truncated { key: key.to_owned(), expected, received });
-                }
-            }
-        }
-        let received = body.len() as u64;
-        match expected {
-            Some(expected) if expected != received => {
-                Err(StoreError::Truncated { key: key.to_owned(), expected, received })
-            }
-            _ => Ok(Some(Object { body: body.freeze(), etag })),
-        }
+        Ok(Self::of(shared))
     }
 
     /// What is known about an object without reading it.
@@ -354,15 +256,21 @@ impl Store {
     /// Writes an object. The SDK may send the request more than once, so after a conditional write that lost, the
     /// winner may be an earlier attempt of this one: whoever has to know uses [`Store::put_once`].
     pub async fn put(&self, key: &str, body: Bytes, condition: Condition) -> Result<ETag, StoreError> {
-        self.write(key, body, &condition, false).await
+        self.write(key, body, &Write { condition, ..Write::default() }).await
+    }
+
+    /// Writes an object that never changes: whoever caches it may keep it for good.
+    pub async fn put_immutable(&self, key: &str, body: Bytes) -> Result<ETag, StoreError> {
+        self.write(key, body, &Write { immutable: true, ..Write::default() }).await
     }
 
     /// Writes an object by exactly one request.
     pub async fn put_once(&self, key: &str, body: Bytes, condition: Condition) -> Result<ETag, StoreError> {
-        self.write(key, body, &condition, true).await
+        self.write(key, body, &Write { condition, once: true, ..Write::default() }).await
     }
 
-    async fn write(&self, key: &str, body: Bytes, condition: &Condition, once: bool) -> Result<ETag, StoreError> {
+    async fn write(&self, key: &str, body: Bytes, write: &Write) -> Result<ETag, StoreError> {
+        let condition = &write.condition;
         let request = self.request("PutObject", Some(key));
         let operation = self
             .shared
@@ -370,13 +278,14 @@ impl Store {
             .put_object()
             .bucket(&self.shared.bucket)
             .key(self.at(key))
-            .content_type("application/octet-stream")
+            .content_type(CONTENT_TYPE)
+            .set_cache_control(write.immutable.then(|| IMMUTABLE.to_owned()))
             // Known to every server, and enough where a bucket with Object Lock demands a checksum.
             .content_md5(BASE64.encode(Md5::digest(&body)))
             .set_if_match(condition.if_match())
             .set_if_none_match(condition.if_none_match())
             .body(ByteStream::from(body));
-        let sent = if once {
+        let sent = if write.once {
             operation.customize().config_override(single_attempt()).send().await
         } else {
             operation.send().await
@@ -605,6 +514,16 @@ impl Store {
     }
 }
 
+/// How an object is written.
+#[derive(Default)]
+struct Write {
+    condition: Condition,
+    /// By exactly one request.
+    once: bool,
+    /// It never changes.
+    immutable: bool,
+}
+
 /// What part of a listing is asked for.
 #[derive(Default)]
 struct Listing {
@@ -620,9 +539,6 @@ struct Page {
     folders: Vec<String>,
     next: Option<String>,
 }
-
-/// How often a body that broke off is asked for.
-const READ_ATTEMPTS: u32 = 3;
 
 fn single_attempt() -> aws_sdk_s3::config::Builder {
     aws_sdk_s3::Config::builder().retry_config(RetryConfig::disabled())

@@ -13,41 +13,9 @@ use super::plan::Plan;
 use super::stage::Stage;
 use super::state::{Ours, State};
 use super::target::{Found, Target, look_at};
-use super::{CheckoutError, CheckoutReport};
-use crate::format::{Kind, Manifest, Row};
+use super::{CheckoutError, Placed};
+use crate::format::{Kind, Manifest};
 use crate::source::Stat;
-use crate::store::RequestCounts;
-
-/// A report that still lacks its version.
-#[derive(Debug, Default)]
-pub struct Applied {
-    /// The version.
-    pub row: Option<Row>,
-    written: u64,
-    written_bytes: u64,
-    kept: u64,
-    removed: u64,
-    left: Vec<String>,
-}
-
-impl Applied {
-    /// The report.
-    pub fn finish(self) -> Result<CheckoutReport, CheckoutError> {
-        let row = self.row.ok_or_else(|| CheckoutError::BadTarget {
-            path: std::path::PathBuf::new(),
-            reason: "no version".to_owned(),
-        })?;
-        Ok(CheckoutReport {
-            row,
-            written: self.written,
-            written_bytes: self.written_bytes,
-            kept: self.kept,
-            removed: self.removed,
-            left: self.left,
-            requests: RequestCounts::default(),
-        })
-    }
-}
 
 /// Carries the plan out.
 pub fn apply(
@@ -56,10 +24,10 @@ pub fn apply(
     plan: &Plan,
     stage: &Arc<Stage>,
     manifest: &Manifest,
-) -> Result<Applied, CheckoutError> {
+) -> Result<Placed, CheckoutError> {
     let changed = plan.write.iter().chain(&plan.links).chain(&plan.directories).map(|&at| &manifest.entries[at]);
     State::journal(target, changed)?;
-    let mut applying = Applying { target, folder: None, applied: Applied::default(), index: plan.index.clone() };
+    let mut applying = Applying { target, folder: None, applied: Placed::default(), index: plan.index.clone() };
     for path in &plan.obstacles {
         applying.remove_all(path)?;
     }
@@ -95,7 +63,7 @@ struct Applying<'a> {
     target: &'a Target,
     /// The folder that was opened last.
     folder: Option<(String, OwnedFd)>,
-    applied: Applied,
+    applied: Placed,
     index: crate::cache::Index,
 }
 

@@ -6,28 +6,27 @@ use bytes::Bytes;
 use futures::stream::{self, TryStreamExt};
 use tokio::task::spawn_blocking;
 
+use super::packs::{Packs, Reads};
 use super::ranges::{FrameRange, ranges};
 use super::stage::{Stage, StageError};
 use super::{CheckoutError, Fetcher};
-use crate::format::{Keys, Manifest, pack};
+use crate::format::{Manifest, pack};
 use crate::output::Phase;
 
 /// Most requests at once; the byte budget is mostly tighter.
 const REQUESTS: usize = 32;
-/// How often a range whose content is wrong is fetched: the network may have been at fault.
-const READS: u32 = 2;
 
 /// Brings everything onto the stage that is not there yet.
 pub async fn fetch(
     fetcher: &Fetcher<'_>,
-    keys: &Keys,
+    packs: &Packs<'_>,
     manifest: &Arc<Manifest>,
     stage: &Arc<Stage>,
 ) -> Result<(), CheckoutError> {
     fetcher.observer.phase(Phase { verb: "Downloading", total: Some(stage.missing_bytes()) });
     let ranges = ranges(manifest, &stage.frames());
     stream::iter(ranges.into_iter().map(Ok))
-        .try_for_each_concurrent(REQUESTS, |range| fetch_range(fetcher, keys, manifest, stage, range))
+        .try_for_each_concurrent(REQUESTS, |range| fetch_range(fetcher, packs, manifest, stage, range))
         .await?;
     let (manifest, stage) = (manifest.clone(), stage.clone());
     spawn_blocking(move || {
@@ -40,19 +39,18 @@ pub async fn fetch(
 
 async fn fetch_range(
     fetcher: &Fetcher<'_>,
-    keys: &Keys,
+    packs: &Packs<'_>,
     manifest: &Arc<Manifest>,
     stage: &Arc<Stage>,
     range: FrameRange,
 ) -> Result<(), CheckoutError> {
     let largest = range.frames.iter().map(|&frame| manifest.frames[frame as usize].raw).max().unwrap_or(0);
     let _held = fetcher.budget.take(range.end - range.start + u64::from(largest)).await;
-    let key = keys.pack(manifest.packs[range.pack as usize].id);
+    let key = packs.key(manifest.packs[range.pack as usize].id);
+    let mut reads = Reads::of(fetcher.store, fetcher.observer.as_ref());
     let range = Arc::new(range);
-    let mut left = READS;
     loop {
-        left -= 1;
-        let bytes = fetcher.store.get_range(&key, range.start..range.end).await?;
+        let bytes = reads.next(&key, range.start..range.end).await?;
         let outcome = {
             let (manifest, stage, range) = (manifest.clone(), stage.clone(), range.clone());
             spawn_blocking(move || unpack(&manifest, &stage, &range, &bytes)).await?
@@ -63,7 +61,7 @@ async fn fetch_range(
                 return Ok(());
             }
             Err(StageError::Checkout(error)) => return Err(error),
-            Err(StageError::Damaged { .. }) if left > 0 => {}
+            Err(StageError::Damaged { .. }) if reads.again(&key) => {}
             Err(StageError::Damaged { entry, reason }) => {
                 let path = manifest.entries[entry].path.to_string();
                 return Err(CheckoutError::Damaged { key, reason, path });

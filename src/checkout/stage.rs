@@ -29,13 +29,15 @@ struct Staged {
 }
 
 /// A place where a part of a frame goes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Place {
     part: Part,
     hash: Hash,
     staged: usize,
     /// Where in the file, in bytes.
     offset: u64,
+    /// Whether it is there. A range of which something was wrong is read again, with all that was right in it.
+    written: AtomicBool,
 }
 
 /// The folder `.workspace/stage`, and what goes there.
@@ -97,7 +99,13 @@ impl Stage {
             let entry = &manifest.entries[staged.entry];
             let mut offset = 0;
             for (part, hash) in Manifest::parts(entry) {
-                stage.places.entry(part.frame).or_default().push(Place { part, hash, staged: number, offset });
+                stage.places.entry(part.frame).or_default().push(Place {
+                    part,
+                    hash,
+                    staged: number,
+                    offset,
+                    written: AtomicBool::new(false),
+                });
                 offset += u64::from(part.length);
             }
         }
@@ -197,7 +205,7 @@ impl Stage {
             file.write_all_at(content, place.offset)
         };
         write().map_err(|error| StageError::Checkout(CheckoutError::io("write", &path)(error)))?;
-        if staged.missing.fetch_sub(1, Ordering::AcqRel) > 1 {
+        if place.written.swap(true, Ordering::AcqRel) || staged.missing.fetch_sub(1, Ordering::AcqRel) > 1 {
             return Ok(());
         }
         // The parts are right one by one; whether they make up the file only the whole tells.
@@ -259,7 +267,38 @@ fn dress(file: &File, entry: &Entry) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::CutPart;
     use crate::format::manifest::{Frame, Header, PackInfo};
+
+    #[test]
+    fn a_part_that_was_read_twice_was_counted_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::open(folder.path()).unwrap();
+        let part = |frame| Part { frame, offset: 0, length: 4 };
+        let cut = |frame, content: &[u8]| CutPart { part: part(frame), hash: Hash::of(content) };
+        let kind = Kind::File {
+            executable: false,
+            size: 8,
+            mtime: 0,
+            hash: Hash::of(b"onceonly"),
+            content: Content::Cut([cut(0, b"once"), cut(1, b"only")].into()),
+        };
+        let frame = |offset| Frame { pack: 0, offset, length: 9, raw: 4 };
+        let manifest = Manifest {
+            header: Header::bare(&[]),
+            packs: vec![PackInfo { id: ulid::Ulid::from_parts(1, 1), size: 18 }],
+            frames: vec![frame(0), frame(9)],
+            entries: vec![Entry { path: "a".parse().unwrap(), kind }],
+        };
+        let plan = Plan { write: vec![0], ..Plan::default() };
+        let stage = Stage::open(&target, &manifest, &plan).unwrap();
+        for _ in 0..2 {
+            assert_eq!(stage.take(&manifest, 0, b"once").unwrap(), 4);
+            assert!(!stage.is_complete());
+        }
+        stage.take(&manifest, 1, b"only").unwrap();
+        assert!(stage.is_complete());
+    }
 
     #[test]
     fn a_place_that_one_digest_fits_was_taken_for_another() {

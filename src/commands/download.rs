@@ -1,5 +1,7 @@
 //! `workspace download`: a folder becomes equal to a version.
 
+mod from_url;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -14,7 +16,7 @@ use crate::checkout::{CheckoutOptions, Fetcher};
 use crate::cli::Context;
 use crate::failure::Exit;
 use crate::names::Selector;
-use crate::output::{escape, size};
+use crate::output::{Output, escape, size};
 use crate::settings::Purpose;
 
 /// Fetch a version into a folder
@@ -25,14 +27,22 @@ use crate::settings::Purpose;
 #[command(after_help = "Examples:
   workspace download myapp               the current version, into ./myapp
   workspace download myapp@7 ./copy      version 7
-  workspace download myapp@v2.0 ./copy --delete")]
+  workspace download myapp@v2.0 ./copy --delete
+  workspace download --from-url 'https://…' ./copy       without keys, from a URL of `workspace presign`
+  workspace presign myapp | workspace download --from-url - ./copy")]
+#[command(override_usage = "workspace download [OPTIONS] <NAME[@VERSION]> [DIR]
+       workspace download [OPTIONS] --from-url <URL> <DIR>")]
 pub struct Args {
-    /// What to fetch: NAME, NAME@NUMBER or NAME@TAG
+    /// What to fetch: NAME, NAME@NUMBER or NAME@TAG; not with --from-url
     #[arg(value_name = "NAME[@VERSION]")]
-    selector: String,
+    first: String,
     /// Folder to write to [default: ./NAME]
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", conflicts_with = "from_url")]
     folder: Option<PathBuf>,
+    /// Fetch what this URL of `workspace presign` leads to; `-` reads it from standard input, where no list of processes
+    /// shows it
+    #[arg(long, value_name = "URL")]
+    from_url: Option<String>,
     /// Remove what an earlier download wrote and this version no longer has
     #[arg(long)]
     delete: bool,
@@ -71,13 +81,16 @@ struct Report {
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let output = &context.output;
-    let selector: Selector = args.selector.parse()?;
+    let options =
+        CheckoutOptions { delete: args.delete, force: args.force, allow_external_links: args.allow_external_links };
+    if let Some(url) = args.from_url {
+        return from_url::run(context, url, &PathBuf::from(args.first), options, args.json).await;
+    }
+    let selector: Selector = args.first.parse()?;
     let folder = args.folder.unwrap_or_else(|| PathBuf::from(selector.name.as_str()));
     let (settings, store) = context.store(Purpose::Interactive).await?;
     let cache = Cache::at(settings.cache_directory);
     let fetcher = Fetcher { store: &store, cache: &cache, budget: &Budget::default(), observer: output.observer() };
-    let options =
-        CheckoutOptions { delete: args.delete, force: args.force, allow_external_links: args.allow_external_links };
     let work = fetcher.checkout(&selector, &folder, options);
     let Some(report) = interrupt::unless(context, &AtomicBool::new(false), work).await else {
         output.note("Interrupted; the same command goes on where it stopped");
@@ -104,12 +117,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
             seconds,
         })?;
     }
-    if let Some(first) = report.left.first() {
-        let advice = if args.delete { "they were edited; `--force` removes them" } else { "`--delete` removes them" };
-        let more = if report.left.len() > 1 { format!(" and {} more", report.left.len() - 1) } else { String::new() };
-        output
-            .note(&format!("Left in place, though the version no longer has them: {}{more}; {advice}", escape(first)));
-    }
+    say_left(output, &report.left, args.delete);
     output.note(&format!(
         "Downloaded {}@{} ({} files, {}) into {} in {seconds:.1}s: {} written, {} kept, {} removed, {} received from {}",
         selector.name,
@@ -124,4 +132,12 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         store.location(),
     ));
     Ok(Exit::Success.into())
+}
+
+/// What stayed although the version doesn't have it.
+fn say_left(output: &Output, left: &[String], delete: bool) {
+    let Some(first) = left.first() else { return };
+    let advice = if delete { "they were edited; `--force` removes them" } else { "`--delete` removes them" };
+    let more = if left.len() > 1 { format!(" and {} more", left.len() - 1) } else { String::new() };
+    output.note(&format!("Left in place, though the version no longer has them: {}{more}; {advice}", escape(first)));
 }

@@ -6,15 +6,13 @@
 //!
 //! A frame is checked as it is built: what was compressed is decompressed again and compared.
 
-mod tar_header;
-
 use std::cell::RefCell;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ulid::Ulid;
 use zstd::bulk::{Compressor, Decompressor};
 
-use super::{FormatError, Hash};
+use super::{FormatError, Hash, tar_header};
 
 /// Raw bytes that a frame is filled up to with small files.
 pub const FRAME_TARGET: u64 = 512 << 10;
@@ -87,7 +85,7 @@ impl FrameBuilder {
         hash: Hash,
         content: &[u8],
     ) -> Result<(), PackError> {
-        tar_header::write(&mut self.raw, path, executable, mtime, content.len() as u64);
+        tar_header::file(&mut self.raw, path, executable, mtime, content.len() as u64);
         let offset = self.raw.len();
         self.raw.extend_from_slice(content);
         self.raw.resize(self.raw.len().next_multiple_of(tar_header::BLOCK), 0);
@@ -166,7 +164,8 @@ fn with_codec<T>(act: impl FnOnce(&mut Codec) -> std::io::Result<T>) -> std::io:
     })
 }
 
-fn compress(raw: &[u8]) -> Result<Vec<u8>, PackError> {
+/// Compresses a frame, and checks that it survived.
+pub(super) fn compress(raw: &[u8]) -> Result<Vec<u8>, PackError> {
     with_codec(|codec| codec.compress(raw)).ok().flatten().ok_or(PackError::Compression)
 }
 

@@ -20,7 +20,7 @@ use crate::format::pack::{BuiltFrame, FRAME_TARGET, FrameBuilder, PackBuilder, P
 use crate::format::{Hash, Keys};
 use crate::output::Observer;
 use crate::source::Stat;
-use crate::store::{Condition, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 use super::PublishError;
 use super::scan::{self, Hashed, ReadFailure};
@@ -371,7 +371,7 @@ impl<'p, 's> Assembler<'p, 's> {
         let held = std::mem::replace(&mut self.held, Taken::nothing());
         let (store, key) = (self.packer.store.clone(), self.packer.keys.pack(pack.id));
         self.uploads.spawn(async move {
-            let sent = store.put(&key, pack.bytes, Condition::None).await.map(|_| ());
+            let sent = store.put_immutable(&key, pack.bytes).await.map(|_| ());
             drop(held);
             sent
         });

@@ -20,7 +20,7 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provi
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::StoreError;
-use super::granted::{Addressed, Granted};
+use super::granted::{Addressed, Addresses};
 use super::presign::SeenCredentials;
 use super::transport::{Counted, Counters, InProcess};
 use crate::embedded::Embedded;
@@ -35,6 +35,8 @@ fn behavior() -> BehaviorVersion {
 const CUSTOM_REGION: &str = "us-east-1";
 /// The host that requests inside the process are addressed to.
 const IN_PROCESS: &str = "http://embedded.invalid";
+/// The host of requests that get another address before they are sent.
+const NOWHERE: &str = "http://granted.invalid";
 
 /// The client, the region it will use, if that is known before asking, and where its keys come from.
 pub(super) async fn client(
@@ -76,22 +78,21 @@ pub(super) async fn client(
     Ok((aws_sdk_s3::Client::from_conf(config), region, credentials))
 }
 
-/// A client without keys that reads by presigned addresses.
-pub(super) fn granted(
-    granted: &Granted,
-    endpoint: &str,
+/// A client without keys that reads by addresses.
+pub(super) fn addressed(
+    addresses: Addresses,
+    inner: SharedHttpClient,
+    limits: &Limits,
     counters: &Arc<Counters>,
-) -> Result<aws_sdk_s3::Client, StoreError> {
-    let tls = granted.addresses.values().any(|address| address.starts_with("https://"));
-    let inner = http_client(granted.ca_bundle.as_deref(), tls)?;
-    let addressed = Addressed { inner, addresses: Arc::new(granted.addresses.clone()) };
-    let counted = Counted { inner: SharedHttpClient::new(addressed), counters: Arc::clone(counters) };
-    let builder = custom(endpoint, CUSTOM_REGION).http_client(SharedHttpClient::new(counted)).allow_no_auth();
-    let config = limited(builder, &granted.limits)
+) -> aws_sdk_s3::Client {
+    let addressed = SharedHttpClient::new(Addressed { inner, addresses });
+    let counted = Counted { inner: addressed, counters: Arc::clone(counters) };
+    let builder = custom(NOWHERE, CUSTOM_REGION).http_client(SharedHttpClient::new(counted)).allow_no_auth();
+    let config = limited(builder, limits)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .build();
-    Ok(aws_sdk_s3::Client::from_conf(config))
+    aws_sdk_s3::Client::from_conf(config)
 }
 
 fn custom(endpoint: &str, region: &str) -> Builder {
@@ -158,7 +159,8 @@ fn check_certificates(pem: &[u8]) -> Result<(), String> {
     if roots.is_empty() { Err("it has no PEM certificate".to_owned()) } else { Ok(()) }
 }
 
-fn http_client(ca_bundle: Option<&Path>, tls: bool) -> Result<SharedHttpClient, StoreError> {
+/// What speaks HTTP.
+pub(super) fn http_client(ca_bundle: Option<&Path>, tls: bool) -> Result<SharedHttpClient, StoreError> {
     // Reading the system's certificates takes longer than a request to a server nearby: only where TLS is spoken.
     let mut trust = TrustStore::empty().with_native_roots(tls);
     if let Some(path) = ca_bundle {

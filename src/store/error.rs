@@ -135,6 +135,12 @@ pub enum StoreError {
         /// What was tried, in the words of S3.
         operation: &'static str,
     },
+    /// Parts of an object were asked for, and the whole of it was sent.
+    #[error("what answers at {endpoint} does not serve parts of an object")]
+    NoRanges {
+        /// Where.
+        endpoint: String,
+    },
     /// Less came than was announced.
     #[error("`{key}` came incomplete: {received} of {expected} bytes")]
     Truncated {

@@ -16,6 +16,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use jiff::Timestamp;
 
+use super::cdn::Below;
 use crate::settings::Limits;
 
 /// What stands in requests where a bucket's name has to: addresses have their own.
@@ -65,11 +66,29 @@ pub(super) struct NoAddress {
     pub(super) key: String,
 }
 
-/// Sends each request to its granted address.
+/// Where keys are read.
+#[derive(Clone)]
+pub(super) enum Addresses {
+    /// At addresses of their own.
+    Granted(Arc<BTreeMap<String, String>>),
+    /// Below a URL.
+    Below(Arc<Below>),
+}
+
+impl Addresses {
+    fn of(&self, key: &str) -> Option<String> {
+        match self {
+            Self::Granted(addresses) => addresses.get(key).cloned(),
+            Self::Below(below) => below.address(key),
+        }
+    }
+}
+
+/// Sends each request to the address of its key.
 #[derive(Clone)]
 pub(super) struct Addressed {
     pub(super) inner: SharedHttpClient,
-    pub(super) addresses: Arc<BTreeMap<String, String>>,
+    pub(super) addresses: Addresses,
 }
 
 impl fmt::Debug for Addressed {
@@ -82,14 +101,14 @@ impl HttpClient for Addressed {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
         SharedHttpConnector::new(AddressedConnector {
             inner: self.inner.http_connector(settings, components),
-            addresses: Arc::clone(&self.addresses),
+            addresses: self.addresses.clone(),
         })
     }
 }
 
 struct AddressedConnector {
     inner: SharedHttpConnector,
-    addresses: Arc<BTreeMap<String, String>>,
+    addresses: Addresses,
 }
 
 impl fmt::Debug for AddressedConnector {
@@ -108,13 +127,13 @@ impl HttpConnector for AddressedConnector {
     }
 }
 
-fn readdress(mut request: HttpRequest, addresses: &BTreeMap<String, String>) -> Result<HttpRequest, NoAddress> {
+fn readdress(mut request: HttpRequest, addresses: &Addresses) -> Result<HttpRequest, NoAddress> {
     let uri = request.uri().parse::<http::Uri>().unwrap_or_default();
     let below = uri.path().trim_start_matches('/');
     // Our keys consist of characters that no URL escapes.
     let key = below.strip_prefix(BUCKET).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
     let missing = || NoAddress { key: key.to_owned() };
-    let address = addresses.get(key).filter(|_| request.method() == "GET").ok_or_else(missing)?;
+    let address = addresses.of(key).filter(|_| request.method() == "GET").ok_or_else(missing)?;
     request.set_uri(address.as_str()).map_err(|_| missing())?;
     // The address signs nothing but the host. Servers refuse headers of the protocol that a signature leaves out, and
     // two kinds of authorization at once.
@@ -134,8 +153,12 @@ fn readdress(mut request: HttpRequest, addresses: &BTreeMap<String, String>) -> 
 mod tests {
     use super::*;
 
-    fn addresses() -> BTreeMap<String, String> {
+    fn map() -> BTreeMap<String, String> {
         BTreeMap::from([("data/a/p.zst".to_owned(), "https://s3.test/b/data/a/p.zst?X-Amz-Signature=5".to_owned())])
+    }
+
+    fn addresses() -> Addresses {
+        Addresses::Granted(Arc::new(map()))
     }
 
     #[test]
@@ -162,12 +185,8 @@ mod tests {
 
     #[test]
     fn addresses_are_never_shown() {
-        let granted = Granted {
-            addresses: addresses(),
-            expires: Timestamp::UNIX_EPOCH,
-            limits: Limits::default(),
-            ca_bundle: None,
-        };
+        let granted =
+            Granted { addresses: map(), expires: Timestamp::UNIX_EPOCH, limits: Limits::default(), ca_bundle: None };
         assert!(!format!("{granted:?}").contains("Signature"));
         assert_eq!(granted.endpoint(), "https://s3.test");
     }

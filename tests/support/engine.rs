@@ -1,5 +1,7 @@
 //! Publishing and fetching in this process, on an embedded store of the test's own.
 
+#![allow(dead_code, reason = "no test file uses everything")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -73,7 +73,7 @@ impl BucketSource {
     }
 
     async fn store(&self) -> Result<&Store, StoreError> {
-        self.store.get_or_try_init(|| Store::connect(&self.settings.store)).await
+        self.store.get_or_try_init(|| Store::open(&self.settings)).await
     }
 
     fn cache(&self) -> Cache {

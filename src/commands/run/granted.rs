@@ -104,6 +104,8 @@ impl GrantSource {
             limits: self.fetching.limits.clone(),
             ca_bundle: self.fetching.ca_bundle.clone(),
         })?;
+        let Fetching { limits, ca_bundle, cdn, .. } = &self.fetching;
+        let store = store.with_cdn(cdn.as_ref(), limits, ca_bundle.as_deref())?;
         let cache = Cache::at(self.fetching.cache_directory.clone());
         let keys = Keys::new(&grant.name, grant.root);
         let manifest = version::load(&store, &cache, &keys, grant.root, &grant.row).await?.manifest;

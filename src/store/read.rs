@@ -1,0 +1,202 @@
+//! Reading objects: whole, in ranges, from the end; never more bytes than were asked for.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+
+use super::error::{is_not_modified, short};
+use super::{ETag, Object, Store, StoreError};
+
+/// How often a body that broke off is asked for.
+const READ_ATTEMPTS: u32 = 3;
+/// Room that is made at once for what is announced, in bytes: the announcement is the server's.
+const ROOM: u64 = 32 << 20;
+
+/// Which bytes are asked for.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    All,
+    /// From here up to there.
+    Range(u64, u64),
+    /// So many at the end.
+    End(u64),
+}
+
+impl Wanted {
+    fn header(self) -> Option<String> {
+        match self {
+            Self::All => None,
+            Self::Range(start, end) => Some(format!("bytes={start}-{}", end - 1)),
+            Self::End(length) => Some(format!("bytes=-{length}")),
+        }
+    }
+
+    /// The most bytes that may come.
+    fn most(self) -> Option<u64> {
+        match self {
+            Self::All => None,
+            Self::Range(start, end) => Some(end - start),
+            Self::End(length) => Some(length),
+        }
+    }
+
+    /// Whether a whole object may be the answer, where it is small enough.
+    fn takes_all(self) -> bool {
+        !matches!(self, Self::Range(1.., _))
+    }
+}
+
+/// What came.
+struct Came {
+    object: Object,
+    /// Bytes of the whole object, if the server said.
+    total: Option<u64>,
+}
+
+impl Store {
+    /// The whole object.
+    pub async fn get(&self, key: &str) -> Result<Object, StoreError> {
+        Ok(self.read(key, Wanted::All).await?.object)
+    }
+
+    /// The whole object, unless it is still the one with this ETag. A request either way, but an answer without a body.
+    pub async fn get_if_changed(&self, key: &str, etag: &ETag) -> Result<Option<Object>, StoreError> {
+        Ok(self.read_unless(key, Wanted::All, Some(etag), None).await?.map(|came| came.object))
+    }
+
+    /// Some bytes of an object. Fewer than asked for are an error.
+    pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let length = range.end - range.start;
+        let object = self.read(key, Wanted::Range(range.start, range.end)).await?.object;
+        let received = object.body.len() as u64;
+        if received != length {
+            return Err(StoreError::Truncated { key: key.to_owned(), expected: length, received });
+        }
+        Ok(object.body)
+    }
+
+    /// The first bytes of an object: `length` of them, or all when it has fewer.
+    pub async fn get_start(&self, key: &str, length: u64) -> Result<Bytes, StoreError> {
+        Ok(self.read(key, Wanted::Range(0, length)).await?.object.body)
+    }
+
+    /// The last bytes of an object, `length` of them or all when it has fewer, and the size of the whole. An empty object
+    /// has none.
+    pub async fn get_end(&self, key: &str, length: u64) -> Result<(Bytes, u64), StoreError> {
+        match self.read(key, Wanted::End(length)).await {
+            Ok(came) => {
+                let received = came.object.body.len() as u64;
+                Ok((came.object.body, came.total.unwrap_or(received)))
+            }
+            Err(StoreError::Server { status: 416, .. }) => Ok((Bytes::new(), 0)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn read(&self, key: &str, wanted: Wanted) -> Result<Came, StoreError> {
+        let found = match self.read_unless(key, wanted, None, None).await {
+            Err(StoreError::NotFound { key }) if self.past_deletions => match self.deleted_version(&key).await {
+                Some(version) => self.read_unless(&key, wanted, None, Some(&version)).await?,
+                None => return Err(StoreError::NotFound { key }),
+            },
+            other => other?,
+        };
+        // Nobody asked for anything else.
+        found.ok_or_else(|| self.not_s3("an unconditional request was answered with 304"))
+    }
+
+    fn not_s3(&self, reason: &str) -> StoreError {
+        StoreError::NotS3 { endpoint: self.shared.endpoint.clone(), reason: short(reason) }
+    }
+
+    /// Reads, and reads again when the body broke off: the SDK's own retries end with the first header.
+    async fn read_unless(
+        &self,
+        key: &str,
+        wanted: Wanted,
+        known: Option<&ETag>,
+        version: Option<&str>,
+    ) -> Result<Option<Came>, StoreError> {
+        let mut left = READ_ATTEMPTS;
+        loop {
+            left -= 1;
+            match self.read_once(key, wanted, known, version).await {
+                Err(StoreError::Truncated { .. }) if left > 0 => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn read_once(
+        &self,
+        key: &str,
+        wanted: Wanted,
+        known: Option<&ETag>,
+        version: Option<&str>,
+    ) -> Result<Option<Came>, StoreError> {
+        let request = self.request("GetObject", Some(key));
+        let sent = self
+            .shared
+            .client
+            .get_object()
+            .bucket(&self.shared.bucket)
+            .key(self.at(key))
+            .set_range(wanted.header())
+            .set_if_none_match(known.map(|etag| etag.0.clone()))
+            .set_version_id(version.map(str::to_owned))
+            .send()
+            .await;
+        let output = match sent {
+            Ok(output) => output,
+            Err(error) if known.is_some() && is_not_modified(&error) => return Ok(None),
+            Err(error) => return Err(request.explain(&error)),
+        };
+        // Nothing here is stored as HTML: what comes as such is a login page or a console.
+        if let Some(kind) = output.content_type().filter(|kind| kind.starts_with("text/html")) {
+            return Err(self.not_s3(kind));
+        }
+        let etag = match output.e_tag() {
+            Some(etag) => ETag::new(etag),
+            // What an address leads to need not be S3.
+            None if self.shared.credentials.is_none() => ETag::new(""),
+            None => return Err(self.not_s3("an object without an ETag")),
+        };
+        let expected = output.content_length().and_then(|length| u64::try_from(length).ok());
+        let total = output.content_range().and_then(|range| range.rsplit_once('/')?.1.parse().ok());
+        let no_ranges = || StoreError::NoRanges { endpoint: self.shared.endpoint.clone() };
+        let most = wanted.most();
+        if most.is_some_and(|most| expected.is_some_and(|expected| expected > most))
+            || (output.content_range().is_none() && !wanted.takes_all())
+        {
+            return Err(no_ranges());
+        }
+        let mut stream = output.body;
+        let mut body = BytesMut::new();
+        body.reserve(usize::try_from(expected.unwrap_or(0).min(ROOM)).unwrap_or(0));
+        loop {
+            match stream.next().await {
+                Some(Ok(piece)) => body.extend_from_slice(&piece),
+                None => break,
+                Some(Err(error)) => {
+                    tracing::debug!(key, %error, "the body broke off");
+                    let received = body.len() as u64;
+                    let expected = expected.unwrap_or(received + 1);
+                    return Err(StoreError::Truncated { key: key.to_owned(), expected, received });
+                }
+            }
+            if most.is_some_and(|most| body.len() as u64 > most) {
+                return Err(no_ranges());
+            }
+        }
+        let received = body.len() as u64;
+        match expected {
+            Some(expected) if expected != received => {
+                Err(StoreError::Truncated { key: key.to_owned(), expected, received })
+            }
+            _ => Ok(Some(Came { object: Object { body: body.freeze(), etag }, total })),
+        }
+    }
+}
