@@ -11,6 +11,7 @@
 //! Writing stays inside the target: see [`target`].
 
 mod apply;
+mod content;
 mod fetch;
 mod links;
 pub mod packs;
@@ -155,6 +156,24 @@ pub enum CheckoutError {
         reason: String,
         /// A file that is in it.
         path: String,
+    },
+    /// A pack does not hold what the manifest says, and there is no target.
+    #[error("the pack `{key}` is damaged: {reason}; `{path}` can't be read from it")]
+    Unreadable {
+        /// The pack.
+        key: String,
+        /// What is wrong.
+        reason: String,
+        /// A file that is in it.
+        path: String,
+    },
+    /// What was read of a cut file is not the file.
+    #[error("`{path}` is damaged: {reason}; what was written of it is not the file")]
+    Parts {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
     },
     /// What an earlier checkout left behind can't be read.
     #[error("the state in `{}` can't be used", path.display())]

@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use crate::archive::{ArchiveError, BadUrl, FromUrlError};
 use crate::checkout::CheckoutError;
+use crate::difference::DifferenceError;
 use crate::embedded::EmbeddedError;
 use crate::engine::EngineError;
 use crate::format::FormatError;
 use crate::format::archive::BuildError;
 use crate::monitor::{MonitorError, RecordError};
 use crate::names::NameError;
-use crate::output::Output;
+use crate::output::{Output, escape};
 use crate::publish::{DecisionError, PublishError};
 use crate::run::OrderError;
 use crate::run::state::StateError;
@@ -100,6 +101,13 @@ fn peel<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error
             CheckoutError::Version(inner) => inner,
             CheckoutError::Store(inner) => inner,
             _ => return error,
+        }
+    } else if let Some(error) = error.downcast_ref::<DifferenceError>() {
+        match error {
+            DifferenceError::Version(inner) => inner,
+            DifferenceError::Checkout(inner) => inner,
+            DifferenceError::Publish(inner) => inner,
+            DifferenceError::Changed { .. } | DifferenceError::Task(_) => return error,
         }
     } else if let Some(error) = error.downcast_ref::<MonitorError>() {
         match error {
@@ -225,7 +233,13 @@ fn of_version(error: &VersionError) -> Option<(Exit, String)> {
             [] => (Exit::NotFound, "`workspace list` shows what there is".to_owned()),
             names => (Exit::NotFound, format!("did you mean `{}`?", names.join("`, `"))),
         },
-        VersionError::NoVersion { .. } => (Exit::NotFound, "`workspace list` shows the current versions".to_owned()),
+        VersionError::NoVersion { selector, .. } => {
+            (Exit::NotFound, format!("`workspace log {}` shows what is kept", selector.name))
+        }
+        VersionError::NoPath { selector, similar, .. } => match similar.as_slice() {
+            [] => (Exit::NotFound, format!("`workspace show {selector} .` lists what is in it")),
+            paths => (Exit::NotFound, format!("did you mean `{}`?", escape(&paths.join("`, `")))),
+        },
         VersionError::Object { source: FormatError::Newer { .. }, .. } => {
             (Exit::Failure, "install a newer version of workspace".to_owned())
         }
@@ -274,6 +288,15 @@ fn of_publication(error: &PublishError) -> Option<(Exit, String)> {
         PublishError::Expected { name, .. } => {
             (Exit::Conflict, format!("`workspace download {name}` shows what is there now"))
         }
+        PublishError::NothingOlder { name, .. } => (
+            Exit::NotFound,
+            format!("`workspace log {name}` shows what is kept; `workspace rollback {name} V` takes any of them"),
+        ),
+        PublishError::Vanished { name, .. } => (Exit::Conflict, format!("`workspace log {name}` shows what is kept")),
+        PublishError::Overtaken { name, .. } => (
+            Exit::Conflict,
+            format!("`workspace log {name}` shows it; `workspace rollback {name} V` names what is meant"),
+        ),
         PublishError::DeletedMeanwhile { .. } => (Exit::Conflict, "upload again to make it anew".to_owned()),
         PublishError::Locked { name, number, .. } => {
             (Exit::Conflict, format!("`workspace unlock {name}@{number}`, if you may; or wait"))
@@ -290,6 +313,14 @@ fn of_decision(error: &DecisionError) -> Option<(Exit, String)> {
     Some(match error {
         DecisionError::Version(_) => return None,
         DecisionError::Route { hint, .. } => (Exit::Conflict, hint.clone()),
+        DecisionError::TagTaken { selector, tag, number, .. } => {
+            (Exit::Conflict, format!("`workspace tag {}@{number} {tag} --force` moves it", selector.name))
+        }
+        DecisionError::NoTag { name, .. } => (Exit::NotFound, format!("`workspace tag {name}` lists them")),
+        DecisionError::TagsFull { name } => (
+            Exit::Conflict,
+            format!("`workspace tag {name}` lists them, `workspace tag --delete {name} TAG` makes room"),
+        ),
         DecisionError::Contended { .. } => (Exit::Conflict, "try again".to_owned()),
     })
 }
@@ -363,7 +394,7 @@ fn of_checkout(error: &CheckoutError) -> Option<(Exit, String)> {
         }
         CheckoutError::Busy(_) => (Exit::Conflict, "wait for it to end".to_owned()),
         CheckoutError::BadTarget { .. } => (Exit::Usage, "name another folder".to_owned()),
-        CheckoutError::Damaged { .. } => (
+        CheckoutError::Damaged { .. } | CheckoutError::Unreadable { .. } | CheckoutError::Parts { .. } => (
             Exit::Failure,
             "restore the pack from a backup; or `workspace delete` and upload a good copy anew".to_owned(),
         ),

@@ -3,7 +3,7 @@
 //! Dependencies point one way, from commands down to plain data:
 //!
 //! ```text
-//! cli → commands → watch, run, compose, relay, static_site → archive, upkeep, dependencies → publish, checkout, grant → version → source, application → format → store → embedded → names
+//! cli → commands → watch, run, compose, relay, static_site, difference → archive, upkeep, dependencies → publish, checkout, grant → version → source, application → format → store → embedded → names
 //! ```
 //!
 //! The format of everything that lies in a bucket is described in [`format`].
@@ -17,6 +17,7 @@ pub mod cli;
 pub mod commands;
 pub mod compose;
 pub mod dependencies;
+pub mod difference;
 pub mod embedded;
 pub mod engine;
 pub mod environment;

@@ -16,7 +16,7 @@ use crate::environment::Environment;
 
 pub use log::{LogFormat, start_logging};
 pub use progress::{Observer, Phase, Silent, TerminalObserver};
-pub use text::{count, escape, relative_time, size, with_causes};
+pub use text::{count, escape, first_line, relative_time, size, with_causes};
 
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -96,11 +96,16 @@ impl Output {
     /// A reader that has gone away (`| head`) ends the process quietly with 0, as `cat` users expect; data that can't be
     /// written for another reason ends it with 1.
     pub fn data(&self, text: &str) {
-        let mut stdout = io::stdout().lock();
         let mut bytes = Vec::with_capacity(text.len() + 1);
         bytes.extend_from_slice(text.as_bytes());
         bytes.push(b'\n');
-        match stdout.write_all(&bytes).and_then(|()| stdout.flush()) {
+        self.bytes(&bytes);
+    }
+
+    /// Data on stdout as it is, under the same rules.
+    pub fn bytes(&self, bytes: &[u8]) {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
             Err(error) => {

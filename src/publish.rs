@@ -14,8 +14,10 @@ mod draft;
 mod look;
 mod packing;
 mod remove;
+mod rollback;
 mod scan;
 mod swap;
+mod tag;
 mod writable;
 
 use std::path::PathBuf;
@@ -33,9 +35,11 @@ use crate::version::VersionError;
 
 pub use attempt::{Publisher, Session};
 pub use decide::{Changed, Decided, DecisionError, decide, set_retry, set_route, set_stopped};
-pub use look::{Look, preview};
+pub use look::{Look, preview, survey};
 pub use remove::{Removed, remove};
+pub use rollback::{Basis, Rollback, RolledBack};
 pub use swap::{Swapped, pause, swap};
+pub use tag::{Tagged, remove_tag, set_tag};
 pub use writable::{open_for_writing, open_known};
 
 /// What shall be published, and under which conditions.
@@ -208,6 +212,34 @@ pub enum PublishError {
     TagsFull {
         /// The workspace.
         name: WorkspaceName,
+    },
+    /// Nothing older is there to go back to.
+    #[error("`{name}` has no version to go back to from version {current}: {reason}")]
+    NothingOlder {
+        /// The workspace.
+        name: WorkspaceName,
+        /// The current version.
+        current: u64,
+        /// Why none of those that are kept will do.
+        reason: &'static str,
+    },
+    /// The version to go back to was removed while this ran.
+    #[error("version {number} of `{name}` was removed meanwhile; nothing was published")]
+    Vanished {
+        /// The workspace.
+        name: WorkspaceName,
+        /// The version.
+        number: u64,
+    },
+    /// Somebody published before it was certain what to go back to.
+    #[error(
+        "version {found} of `{name}` was published meanwhile, so it is not certain any more what to go back to; nothing was published"
+    )]
+    Overtaken {
+        /// The workspace.
+        name: WorkspaceName,
+        /// What is current now.
+        found: u64,
     },
     /// A background task died.
     #[error("a part of the upload failed unexpectedly")]

@@ -1,5 +1,7 @@
 //! Reading what a bucket says of a workspace: its ref, and the manifests of its versions.
 
+mod path;
+
 use std::fmt;
 
 use bytes::Bytes;
@@ -12,8 +14,12 @@ use crate::format::{FormatError, Keys, Manifest, Reference, Row, keys};
 use crate::names::{Selector, Tag, Version, WorkspaceName};
 use crate::store::{ETag, Store, StoreError};
 
+pub use path::{Child, Found, children, find, plain};
+
 /// How many refs are read at once.
 const AT_ONCE: usize = 32;
+/// How many tags, and how many ranges of numbers, an error names.
+const NAMED: usize = 20;
 
 /// Why a version can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +44,16 @@ pub enum VersionError {
         selector: Selector,
         /// What is there instead.
         reason: String,
+    },
+    /// The version has nothing at that path.
+    #[error("`{selector}` has no `{path}`", path = crate::output::escape(.path))]
+    NoPath {
+        /// The version.
+        selector: Selector,
+        /// The path asked for.
+        path: String,
+        /// Paths that look alike.
+        similar: Vec<String>,
     },
     /// An object is there and can't be read.
     #[error("the {what} `{key}` can't be used")]
@@ -157,27 +173,48 @@ async fn similar_names(store: &Store, name: &WorkspaceName) -> Vec<String> {
 /// The version that is meant, in a ref that was read.
 pub fn select<'a>(reference: &'a Reference, selector: &Selector) -> Result<&'a Row, VersionError> {
     reference.select(&selector.version).ok_or_else(|| {
-        let numbers = match (reference.rows.first(), reference.rows.last()) {
-            (Some(first), Some(last)) if first.number != last.number => {
-                format!("versions {} to {} are kept, {} of them", first.number, last.number, reference.rows.len())
-            }
-            (_, Some(last)) => format!("version {} is the only one", last.number),
-            _ => "there is no version yet".to_owned(),
-        };
         let reason = match &selector.version {
-            Version::Number(number) if *number < reference.current => format!("it is no longer kept; {numbers}"),
-            Version::Tag(_) => {
-                let tags: Vec<&str> = reference.rows.iter().flat_map(|row| &row.tags).map(Tag::as_str).collect();
-                if tags.is_empty() {
-                    "no version has a tag".to_owned()
-                } else {
-                    format!("the tags are {}", tags.join(", "))
-                }
+            Version::Number(number) if *number < reference.current => {
+                format!("it is no longer kept; {}", kept(reference))
             }
-            _ => numbers,
+            Version::Tag(tag) => no_such_tag(reference, tag),
+            _ => kept(reference),
         };
         VersionError::NoVersion { selector: selector.clone(), reason }
     })
+}
+
+/// `versions 1-3, 7 are kept`: runs of numbers, the newest ones where there are many.
+fn kept(reference: &Reference) -> String {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for row in &reference.rows {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == row.number => *last = row.number,
+            _ => runs.push((row.number, row.number)),
+        }
+    }
+    match runs.as_slice() {
+        [] => return "there is no version yet".to_owned(),
+        [(first, last)] if first == last => return format!("version {first} is the only one"),
+        _ => {}
+    }
+    let more = if runs.len() > NAMED { "older ones, " } else { "" };
+    let named: Vec<String> = runs[runs.len().saturating_sub(NAMED)..]
+        .iter()
+        .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") })
+        .collect();
+    format!("versions {more}{} are kept", named.join(", "))
+}
+
+/// Why there is no such tag: it looks like one that is there, or which there are.
+pub fn no_such_tag(reference: &Reference, tag: &Tag) -> String {
+    let mut tags: Vec<&str> = reference.rows.iter().flat_map(|row| &row.tags).map(Tag::as_str).collect();
+    tags.sort_by_key(|other| strsim::damerau_levenshtein(tag.as_str(), other));
+    match tags.as_slice() {
+        [] => "no version has a tag".to_owned(),
+        all if all.len() <= NAMED => format!("the tags are {}", all.join(", ")),
+        [first, ..] => format!("there are {} tags, of which `{first}` looks most like it", tags.len()),
+    }
 }
 
 /// A version's manifest, and the base it builds on.

@@ -95,6 +95,15 @@ fn patterns_and_guard_rails_are_pure() {
 }
 
 #[test]
+fn what_differs_is_found_without_io() {
+    let words = ["std::fs", "tokio", "crate::store", "crate::checkout", "Instant::now"];
+    let pure = ["src/difference/entries.rs", "src/difference/patch.rs", "src/version/path.rs"];
+    let found: Vec<String> =
+        outside(&words, &[]).into_iter().filter(|line| pure.iter().any(|file| line.starts_with(file))).collect();
+    none(&found, "what differs is found with I/O");
+}
+
+#[test]
 fn lower_layers_know_nothing_of_higher_ones() {
     // From commands down to plain data.
     let layers: &[(&str, &[&str])] = &[
@@ -124,6 +133,14 @@ fn lower_layers_know_nothing_of_higher_ones() {
         ),
         ("src/hosts", &["crate::publish", "crate::checkout", "crate::run", "crate::commands", "crate::cli", "clap::"]),
         ("src/compose", &["crate::commands", "crate::cli", "clap::"]),
+        (
+            "src/version",
+            &["crate::publish", "crate::checkout", "crate::commands", "crate::cli", "crate::run", "clap::"],
+        ),
+        (
+            "src/difference",
+            &["crate::commands", "crate::cli", "crate::run", "crate::monitor", "crate::engine", "clap::"],
+        ),
         ("src/watch", &["crate::commands", "crate::cli", "crate::run", "crate::monitor", "crate::engine", "clap::"]),
         ("src/run", &["crate::commands", "crate::cli", "crate::monitor", "crate::engine", "clap::"]),
         ("src/engine", &["crate::monitor", "crate::commands", "crate::cli", "crate::store", "crate::format", "clap::"]),

@@ -29,7 +29,7 @@ impl Random {
 }
 
 /// A rule that is left out, to see that the model would notice.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Without {
     Nothing,
     /// The collection deletes without swapping the ref first.
@@ -38,6 +38,8 @@ enum Without {
     Resending,
     /// It believes the list alone and asks for no object.
     Head,
+    /// A rollback doesn't look whether what it brings back still has a row.
+    Source,
 }
 
 #[derive(Clone, Debug)]
@@ -156,11 +158,14 @@ struct Upload {
     row: u64,
     reused: BTreeSet<u64>,
     own: BTreeSet<u64>,
+    /// The row that a rollback brings back.
+    source: Option<u64>,
 }
 
 #[derive(Clone, Copy)]
 enum Role {
     Uploader,
+    Roller,
     Collector,
     Deleter,
 }
@@ -183,6 +188,7 @@ impl Actor {
         }
         self.step = match (step, self.role) {
             (Step::Idle, Role::Uploader) => begin_upload(world),
+            (Step::Idle, Role::Roller) => begin_rollback(world),
             (Step::Idle, Role::Collector) => begin_collection(world),
             (Step::Idle, Role::Deleter) => begin_deletion(world),
             (step, _) => advance(step, world, without),
@@ -206,13 +212,32 @@ fn begin_upload(world: &mut World) -> Step {
                 (0..2).map(|_| live[world.random.below(live.len())]).collect()
             };
             let left = 1 + world.random.below(2);
-            Step::Send { left, upload: Upload { began: read.count, read, row, reused, own: BTreeSet::new() } }
+            Step::Send {
+                left,
+                upload: Upload { began: read.count, read, row, reused, own: BTreeSet::new(), source: None },
+            }
         }
         other => {
             let root = world.id();
             let swap = Swap::of(world, empty(root), other.map(|read| read.etag), None);
             Step::Claim(swap, false)
         }
+    }
+}
+
+/// A new row on what an older one consists of; nothing is sent.
+fn begin_rollback(world: &mut World) -> Step {
+    match world.reference.clone() {
+        Some(read) if !read.deleted && !read.rows.is_empty() => {
+            let source = read.rows[world.random.below(read.rows.len())].clone();
+            let row = world.id();
+            let (reused, source) = (source.packs, Some(source.id));
+            Step::Send {
+                left: 0,
+                upload: Upload { began: read.count, read, row, reused, own: BTreeSet::new(), source },
+            }
+        }
+        _ => Step::Idle,
     }
 }
 
@@ -249,7 +274,7 @@ fn advance(step: Step, world: &mut World, without: Without) -> Step {
             Swapped::Again => Step::Claim(swap, false),
             Swapped::Done | Swapped::Lost => begin_upload(world),
         },
-        Step::Send { left: 0, upload } => commit(world, upload),
+        Step::Send { left: 0, upload } => commit(world, upload, without),
         Step::Send { left, mut upload } => {
             let pack = world.id();
             world.packs.insert((upload.read.root, pack));
@@ -338,13 +363,23 @@ fn advance(step: Step, world: &mut World, without: Without) -> Step {
 }
 
 /// The swap that adds the row, with what is reused checked against the rows of the ref that was read.
-fn commit(world: &mut World, mut upload: Upload) -> Step {
+fn commit(world: &mut World, mut upload: Upload, without: Without) -> Step {
+    if let Some(source) = upload.source {
+        if without != Without::Source && !upload.read.rows.iter().any(|row| row.id == source) {
+            return Step::Idle;
+        }
+        return add(world, upload);
+    }
     let live: BTreeSet<u64> = upload.read.rows.iter().flat_map(|row| row.packs.iter().copied()).collect();
     let lost = upload.reused.iter().filter(|pack| !live.contains(pack)).count();
     if lost > 0 {
         upload.reused.retain(|pack| live.contains(pack));
         return Step::Send { left: lost, upload };
     }
+    add(world, upload)
+}
+
+fn add(world: &mut World, upload: Upload) -> Step {
     let mut new = upload.read.clone();
     new.number += 1;
     let packs = upload.reused.union(&upload.own).copied().collect();
@@ -363,7 +398,7 @@ fn reread(world: &mut World, mut upload: Upload, without: Without) -> Step {
                 return Step::Check { read, listed: listed.unwrap_or_default(), upload };
             }
             upload.read = read;
-            commit(world, upload)
+            commit(world, upload, without)
         }
         _ => {
             for pack in &upload.own {
@@ -425,6 +460,7 @@ fn run(seed: u64, without: Without) -> (bool, u64) {
         actor(Role::Uploader, 6),
         actor(Role::Uploader, 6),
         actor(Role::Uploader, 6),
+        actor(Role::Roller, 4),
         actor(Role::Collector, 8),
         actor(Role::Collector, 8),
         actor(Role::Deleter, 1),
@@ -468,7 +504,7 @@ fn slow_every_kept_version_is_whole_in_many_more_runs() {
 
 #[test]
 fn each_rule_is_needed() {
-    for without in [Without::Fence, Without::Resending, Without::Head] {
-        assert!(many(3_000, without).0 > 0);
+    for without in [Without::Fence, Without::Resending, Without::Head, Without::Source] {
+        assert!(many(3_000, without).0 > 0, "{without:?}");
     }
 }

@@ -66,6 +66,16 @@ fn whole_way(server: &Server, extra: &[&str]) {
     assert_eq!(trees::read(&environment.path().join("here/copy")), trees::read(Path::new(app)));
     run(&["download", "one@2", "copy"]).ok();
     assert_eq!(fs::read_to_string(environment.path().join("here/copy/a")).unwrap(), "changed");
+    run(&[&["tag", "one@2", "stable"], extra].concat()).ok();
+    let large = on(server, &environment, &["show", "one@stable", "large"]).output().unwrap();
+    assert!(large.stdout == fs::read(Path::new(app).join("large")).unwrap(), "{}", large.status);
+    let diff = run(&["diff", "one@stable", app, "-p"]).ok();
+    assert!(diff.stdout.contains("\n-changed\n") && diff.stdout.contains("\n+from CI\n"), "{diff:?}");
+    let back = run(&[&["rollback", "one", "stable", "--json"], extra].concat()).ok().json();
+    assert_eq!((&back["version"], &back["origin"], &back["requests"]), (&4.into(), &2.into(), &3.into()));
+    assert_eq!(run(&["show", "one", "a"]).ok().stdout, "changed");
+    let log = run(&["log", "one", "-n", "1"]).ok();
+    assert!(log.stdout.starts_with("4\t-\t") && log.stdout.ends_with("\t2\t-\n"), "{log:?}");
     run(&[&["delete", "one", "--yes"], extra].concat()).ok();
     run(&["download", "one"]).fails(3, "there is no workspace `one`");
     assert_eq!(run(&["list"]).ok().stdout.lines().count(), 1);

@@ -108,7 +108,11 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
                     "{name}: follows the newest version at each start (now {number}); pin it with `{name}@{number}`"
                 ));
             }
-            _ => context.output.note(&format!("{name}: pinned to version {}", application.number)),
+            Version::Number(number) => context.output.note(&format!("{name}: pinned to version {number}")),
+            Version::Tag(tag) => context.output.note(&format!(
+                "{name}@{tag}: pinned to version {}, which `{tag}` names now; `--follow` goes with the tag",
+                application.number
+            )),
         }
     }
     let Some(file) = args.output else {

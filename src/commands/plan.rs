@@ -76,7 +76,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
 }
 
 /// A row for each thing that is decided, in the order in which it happens.
-fn rows(plan: &Plan) -> Vec<Vec<String>> {
+pub(super) fn rows(plan: &Plan) -> Vec<Vec<String>> {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let why =
         |field: &str| plan.reasons.iter().find(|reason| reason.field == field).map(|reason| reason.because.clone());

@@ -207,10 +207,17 @@ impl Reference {
         }
     }
 
-    /// Moves a tag to the version with this number.
-    pub fn tag(&mut self, tag: &Tag, number: u64) {
+    /// Takes a tag away from whichever version bears it.
+    pub fn untag(&mut self, tag: &Tag) {
         for row in &mut self.rows {
             row.tags.retain(|present| present != tag);
+        }
+    }
+
+    /// Moves a tag to the version with this number.
+    pub fn tag(&mut self, tag: &Tag, number: u64) {
+        self.untag(tag);
+        for row in &mut self.rows {
             if row.number == number {
                 row.tags.push(tag.clone());
                 row.tags.sort();
@@ -328,6 +335,8 @@ mod tests {
         reference.tag(&tag, 1);
         assert_eq!(reference.tagged(&tag).unwrap().number, 1);
         assert_eq!(reference.rows.iter().filter(|row| row.tags.contains(&tag)).count(), 1);
+        reference.untag(&tag);
+        assert_eq!(reference.tagged(&tag), None);
     }
 
     #[test]

@@ -152,6 +152,12 @@ impl Monitor {
             _ => Vec::new(),
         };
         managed.answering = answering;
+        // What failed is wanted no more: its tag has moved back to what is live. What follows tells its failures itself.
+        let as_wanted = matches!(planned.phase, HostPhase::Live | HostPhase::Drain | HostPhase::Watch);
+        let past = |failure: &Failure| failure.step != followed::FOLLOW && Some(failure.row) != observed.live;
+        if as_wanted && managed.failure.as_ref().is_some_and(past) {
+            managed.failure = None;
+        }
         followed::note(observed, &known, fed.as_ref(), managed);
         let changed = before.phase != managed.phase
             || before.answering != managed.answering

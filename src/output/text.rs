@@ -26,6 +26,16 @@ pub fn relative_time(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// The first line of a text, cut to so many characters, with `…` where something is missing.
+pub fn first_line(text: &str, most: usize) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    if line.chars().count() <= most && line.len() == text.trim_end().len() {
+        return line.to_owned();
+    }
+    let kept: String = line.chars().take(most.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
 /// An error with its causes, in one line.
 pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
@@ -60,6 +70,14 @@ mod tests {
         assert_eq!(escape("plain ä.txt"), "plain ä.txt");
         assert_eq!(escape("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
         assert_eq!(escape("a\u{202e}b"), "a\\u{202e}b");
+    }
+
+    #[test]
+    fn long_texts_are_cut_with_a_sign() {
+        assert_eq!(first_line("short", 5), "short");
+        assert_eq!(first_line("längeres", 5), "läng…");
+        assert_eq!(first_line("one\ntwo", 5), "one…");
+        assert_eq!(first_line("one\n", 5), "one");
     }
 
     #[test]

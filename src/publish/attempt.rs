@@ -26,7 +26,7 @@ use crate::store::{ETag, Store, StoreError};
 use crate::version::{self, Loaded, Read, VersionError};
 
 /// How often the folder is looked at again because files came and went.
-const LOOKS: u32 = 4;
+pub(super) const LOOKS: u32 = 4;
 /// How often somebody else may win the race for the ref.
 pub(super) const RACES: u32 = 64;
 

@@ -7,17 +7,15 @@ use ulid::Ulid;
 
 use super::attempt::{Publisher, RACES, State};
 use super::swap::{self, Swapped};
+use super::tag::{MAX_BYTES_TAGGED, has_room};
 use super::{Publication, PublishError};
 use crate::format::collection;
 use crate::format::manifest::Location;
 use crate::format::reference::{MAX_BYTES, cut_message};
 use crate::format::{Reference, Row, retention};
+use crate::names::{Tag, WorkspaceName};
 use crate::store::StoreError;
 use crate::version::Read;
-
-/// Largest ref after a tag was given: room is left for one row of any size, so that tags alone are ever refused and never
-/// an upload.
-const MAX_BYTES_TAGGED: usize = MAX_BYTES - (4 << 10);
 
 impl Publisher<'_> {
     pub(super) async fn move_tag(
@@ -38,8 +36,9 @@ impl Publisher<'_> {
                 let (name, found) = (publication.name.clone(), reference.current);
                 return Err(PublishError::Expected { name, expected, found });
             }
+            let new = reference.tagged(tag).is_none();
             reference.tag(tag, number);
-            if reference.to_bytes().len() > MAX_BYTES_TAGGED {
+            if new && !has_room(&reference) {
                 return Err(PublishError::TagsFull { name: publication.name.clone() });
             }
             match swap::swap(self.store, &publication.name, Some(&state.read.etag), reference.clone(), None).await? {
@@ -75,16 +74,7 @@ impl Publisher<'_> {
                 current.number
             ));
         }
-        reference.current = row.number;
-        reference.rows.push(row.clone());
-        if let Some(tag) = &publication.tag {
-            reference.tag(tag, row.number);
-        }
-        retention::thin(&mut reference, row.created);
-        let most = if publication.tag.is_some() { MAX_BYTES_TAGGED } else { MAX_BYTES };
-        if reference.to_bytes().len() > most {
-            return Err(PublishError::TagsFull { name: publication.name.clone() });
-        }
+        append(&mut reference, row, publication.tag.as_ref(), &publication.name)?;
         self.committing.store(true, Ordering::SeqCst);
         let etag = state.read.etag.clone();
         // An error here leaves open whether the swap happened, so nothing is cleaned up: `committing` stays set.
@@ -157,6 +147,28 @@ impl Publisher<'_> {
         }
         Ok(lost)
     }
+}
+
+/// Makes a row the current one, and thins the others where it is due.
+pub(super) fn append(
+    reference: &mut Reference,
+    row: &Row,
+    tag: Option<&Tag>,
+    name: &WorkspaceName,
+) -> Result<(), PublishError> {
+    // A tag that only moves takes no room.
+    let new_tag = tag.is_some_and(|tag| reference.tagged(tag).is_none());
+    reference.current = row.number;
+    reference.rows.push(row.clone());
+    if let Some(tag) = tag {
+        reference.tag(tag, row.number);
+    }
+    retention::thin(reference, row.created);
+    let most = if new_tag { MAX_BYTES_TAGGED } else { MAX_BYTES };
+    if reference.to_bytes().len() > most {
+        return Err(PublishError::TagsFull { name: name.clone() });
+    }
+    Ok(())
 }
 
 /// The ref after a lost race, if the workspace is still the one this publication began with.

@@ -1,8 +1,8 @@
-//! Decisions about a workspace that publish nothing: stopped, routed, tried again. Each is one field of the ref, changed
-//! by the same conditional swap as an upload.
+//! Decisions about a workspace that publish nothing: stopped, routed, tried again, tagged. Each changes the ref by the
+//! same conditional swap as an upload.
 
 use crate::format::Reference;
-use crate::names::WorkspaceName;
+use crate::names::{Selector, Tag, WorkspaceName};
 use crate::store::Store;
 use crate::version::{self, Read, VersionError};
 
@@ -46,6 +46,34 @@ pub enum DecisionError {
         reason: String,
         /// What to do instead.
         hint: String,
+    },
+    /// The tag names another version.
+    #[error("the tag `{tag}` of `{name}` names version {bearer}; nothing was changed", name = .selector.name)]
+    TagTaken {
+        /// The version that should have got it.
+        selector: Selector,
+        /// The tag.
+        tag: Tag,
+        /// The number of the version that has it.
+        bearer: u64,
+        /// The number of the version that should have got it.
+        number: u64,
+    },
+    /// There is no such tag.
+    #[error("`{name}` has no tag `{tag}`: {reason}")]
+    NoTag {
+        /// The workspace.
+        name: WorkspaceName,
+        /// The tag.
+        tag: Tag,
+        /// What is there instead.
+        reason: String,
+    },
+    /// So many tags that the ref would overflow.
+    #[error("the ref of `{name}` has no room for another tag; nothing was changed")]
+    TagsFull {
+        /// The workspace.
+        name: WorkspaceName,
     },
     /// The ref changes faster than we can swap it.
     #[error("`{name}` changes so fast that {attempts} attempts lost against others; nothing was changed")]

@@ -39,10 +39,7 @@ impl Publisher<'_> {
         for warning in look.selection.warnings.iter().chain(&detection.warnings) {
             self.warn(state, warning);
         }
-        state.runnable = detection
-            .plan
-            .as_ref()
-            .is_some_and(|plan| plan.start.is_some() && (plan.image.is_some() || plan.runtime.has_image()));
+        state.runnable = detection.plan.as_ref().is_some_and(is_runnable);
         Ok(detection.plan)
     }
 
@@ -260,6 +257,11 @@ impl Publisher<'_> {
         futures::future::try_join(put, uploads.finish()).await?;
         Ok((row, id))
     }
+}
+
+/// Whether a plan says how to start it, in an image that there is.
+pub(super) fn is_runnable(plan: &Plan) -> bool {
+    plan.start.is_some() && (plan.image.is_some() || plan.runtime.has_image())
 }
 
 /// The smaller of a delta against the current base and a new base, by the rule of the format.

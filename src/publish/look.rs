@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::attempt::LOOKS;
 use super::scan::{self, Hashed};
 use super::{Preview, PublishError};
 use crate::application::{self, SourceTree};
@@ -29,6 +30,29 @@ pub fn preview(folder: &Path, options: &SourceOptions) -> Result<Preview, Publis
         warnings: selection.warnings.iter().chain(&detection.warnings).cloned().collect(),
         excluded: selection.excluded,
     })
+}
+
+/// What an upload of `folder` would take, with the digest of each file: the folder's own path, and the entries by path,
+/// without saying where contents lie. No request is made. Blocks.
+pub fn survey(folder: &Path, options: &SourceOptions, cache: &Cache) -> Result<(PathBuf, Vec<Entry>), PublishError> {
+    let mut look = Look::take(folder, options, cache)?;
+    let mut last = String::new();
+    for _ in 0..LOOKS {
+        let (root, entries) = (&look.selection.root, &look.selection.entries);
+        let (found, moved) = scan::hash_unknown(root, entries, &look.hashes, &|_| ())?;
+        for (at, hashed) in &found {
+            look.learn(*at, hashed);
+        }
+        match (moved, look.entries()) {
+            (None, Some(entries)) => {
+                look.save(cache);
+                return Ok((look.selection.root, entries));
+            }
+            (moved, _) => last = moved.unwrap_or_default(),
+        }
+        look.again(options)?;
+    }
+    Err(PublishError::Moving { folder: folder.to_owned(), path: last })
 }
 
 /// The folder as the publication knows it.

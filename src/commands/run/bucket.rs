@@ -133,7 +133,9 @@ impl Source for BucketSource {
             // Gone on purpose: what was fetched earlier is not meant to run any more.
             VersionError::NoWorkspace { .. } | VersionError::NoVersion { .. } => SourceError::Refused(error.into()),
             // An outage, expired keys, a damaged object: none is a reason not to start what is here.
-            VersionError::Store(_) | VersionError::Object { .. } => SourceError::Unavailable(error.into()),
+            VersionError::Store(_) | VersionError::Object { .. } | VersionError::NoPath { .. } => {
+                SourceError::Unavailable(error.into())
+            }
         })
     }
 

@@ -7,7 +7,12 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 
 use super::*;
+use crate::budget::Budget;
+use crate::cache::Cache;
+use crate::output::Silent;
+use crate::publish::{self, Publication, Publisher, Rollback};
 use crate::settings::{Backend, Limits, StoreSettings};
+use crate::source::SourceOptions;
 use crate::store::Condition;
 use crate::store::bucket::WriteConsent;
 
@@ -42,6 +47,46 @@ impl Scene {
         let reference = Reference { stopped: true, ..Reference::claimed(Ulid::from_parts(1, 1)) };
         let key = keys::reference(&name.parse().unwrap());
         self.store.put(&key, Bytes::from(reference.to_bytes()), Condition::None).await.unwrap();
+    }
+
+    /// The versions of `app`: of each a tree with this text, which can be run.
+    async fn publish(&self, texts: &[&str]) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("workspace.yaml"), "runtime: custom\nimage: x\nstart: ./serve\n").unwrap();
+        for text in texts {
+            std::fs::write(folder.path().join("serve"), text).unwrap();
+            let publication = Publication {
+                name: "app".parse().unwrap(),
+                folder: folder.path().to_owned(),
+                source: SourceOptions::default(),
+                strict: false,
+                message: None,
+                author: None,
+                commit: None,
+                branch: None,
+                run: None,
+                tag: None,
+                expect: None,
+                supersede: false,
+            };
+            self.publisher(async |publisher| publisher.publish(&publication).await.unwrap()).await;
+        }
+    }
+
+    async fn publisher<T>(&self, act: impl AsyncFnOnce(Publisher<'_>) -> T) -> T {
+        let (cache, budget) = (Cache::at(None), Budget::default());
+        let consent = WriteConsent { yes: true, single_writer: false, ask: &|_| false };
+        let (observer, committing) = (Arc::new(Silent), Arc::default());
+        let store = &self.store;
+        act(Publisher { store, cache: &cache, budget: &budget, observer, consent, committing }).await
+    }
+
+    /// The version of `app` that is to run: number, origin, row.
+    fn target(&self) -> (u64, Option<u64>, Ulid) {
+        match self.desired("app") {
+            Some(Desired::Run(target)) => (target.number(), target.row.origin, target.row.id),
+            other => panic!("{other:?}"),
+        }
     }
 
     async fn remove(&self, names: &[&str]) {
@@ -139,4 +184,48 @@ async fn an_emptied_or_exchanged_bucket_says_nothing() {
         assert!(matches!(scene.poll(&[], &[]).await, Err(PollError::OtherBucket { .. })));
     }
     assert_eq!(scene.desired("a"), Some(Desired::Stopped));
+}
+
+#[tokio::test]
+async fn a_rollback_is_a_release_like_any_other() {
+    let scene = Scene::with(&[]).await;
+    scene.publish(&["one", "two"]).await;
+    assert_eq!(scene.poll(&[], &[]).await.unwrap(), ["app"]);
+    assert_eq!(scene.target().0, 2);
+    let name = "app".parse().unwrap();
+    let old = version::existing_reference(&scene.store, &name).await.unwrap().reference.rows[0].clone();
+    let wanted = Rollback { name, to: Some(Version::Number(1)), message: None, author: None, tag: None, expect: None };
+    scene.publisher(async |publisher| publisher.rollback(&wanted).await.unwrap()).await;
+    assert_eq!(scene.poll(&[], &[]).await.unwrap(), ["app"]);
+    let (number, origin, row) = scene.target();
+    assert_eq!((number, origin), (3, Some(1)));
+    assert_ne!(row, old.id, "what is remembered of version 1 doesn't bind it");
+    let Some(Desired::Run(target)) = scene.desired("app") else { panic!("it runs") };
+    assert_eq!((target.row.base, target.row.tree), (old.base, old.tree));
+    assert!(target.plan.start.is_some());
+}
+
+#[tokio::test]
+async fn a_tag_is_followed_wherever_it_moves() {
+    let scene = Scene::with(&[]).await;
+    scene.publish(&["one", "two", "three"]).await;
+    let only = ["app@staging".parse().unwrap()];
+    scene.poll(&only, &[]).await.unwrap();
+    assert_eq!(scene.desired("app"), Some(Desired::Unknown("there is no `app@staging`".to_owned())));
+    let tag = "staging".parse().unwrap();
+    // Forward, forward, back.
+    for number in [1, 3, 2] {
+        let selector = format!("app@{number}").parse().unwrap();
+        publish::set_tag(&scene.store, &selector, &tag, true).await.unwrap();
+        assert_eq!(scene.poll(&only, &[]).await.unwrap(), ["app"]);
+        assert_eq!(scene.target().0, number);
+    }
+    // What is published without the tag concerns nobody here.
+    scene.publish(&["four"]).await;
+    scene.poll(&only, &[]).await.unwrap();
+    assert_eq!(scene.target().0, 2);
+    // Without the tag it can't be told what is meant: what runs goes on.
+    publish::remove_tag(&scene.store, &"app".parse().unwrap(), &tag).await.unwrap();
+    scene.poll(&only, &[]).await.unwrap();
+    assert!(matches!(scene.desired("app"), Some(Desired::Unknown(_))));
 }

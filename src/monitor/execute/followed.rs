@@ -10,7 +10,7 @@ use super::super::situation::{Inside, InsidePhase, Target};
 use crate::format::host::{Failure, HostRelease, Managed};
 
 /// The step in which a version fails that a live release was to go on to.
-const FOLLOW: &str = "follow";
+pub const FOLLOW: &str = "follow";
 
 /// Writes down which version is served, and what is wrong with the one that the release was told to take: `fed`.
 pub fn note(observed: &Observed, known: &BTreeMap<Ulid, Target>, fed: Option<&(Ulid, Target)>, managed: &mut Managed) {

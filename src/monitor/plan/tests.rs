@@ -372,6 +372,42 @@ fn a_host_with_nothing_to_run_takes_what_is_known_to_be_good() {
 }
 
 #[test]
+fn a_rollback_goes_through_everything_even_where_its_content_failed() {
+    // Version 4 brings back version 2, which failed here once.
+    let mut back = Scene::wants(4).bad(2).bad(3).ready(1).live(1);
+    if let Desired::Run(target) = &mut back.desired {
+        target.row.origin = Some(2);
+    }
+    insta::assert_snapshot!(back.text(), @"
+    fetch: version 4 is wanted
+    - create @4: version 4 is wanted
+    ");
+    let back = back.ready(4);
+    insta::assert_snapshot!(back.text(), @"
+    route: version 4 is ready
+    - route @4: version 4 is ready
+    - promote @4: version 4 is ready
+    ");
+}
+
+#[test]
+fn a_tag_that_moves_back_is_followed() {
+    // To what is live, while what it led to is being made.
+    let back = Scene::wants(1).ready(1).live(1).with(2, Running, Some(InsidePhase::Install));
+    insta::assert_snapshot!(back.text(), @"
+    drain: version 2 finishes what it has
+    - stop @2: version 2 had its time to finish
+    ");
+    // To what is live, after what it led to failed.
+    insta::assert_snapshot!(Scene::wants(1).ready(1).live(1).bad(2).text(), @"live: version 1 is live");
+    // To what was live before.
+    insta::assert_snapshot!(Scene::wants(1).ready(2).live(2).text(), @"
+    fetch: version 1 is wanted
+    - create @1: version 1 is wanted
+    ");
+}
+
+#[test]
 fn whatever_was_done_by_hand_is_put_right() {
     // Removed.
     let mut removed = Scene::wants(1);
