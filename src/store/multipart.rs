@@ -108,7 +108,8 @@ impl Store {
             .send()
             .await
             .map_err(|error| request.explain(&error))?;
-        let of_key = output.uploads().iter().filter(|upload| upload.key().is_some_and(|found| self.called(found) == key));
+        let of_key =
+            output.uploads().iter().filter(|upload| upload.key().is_some_and(|found| self.called(found) == key));
         Ok(of_key.filter_map(|upload| upload.upload_id().map(str::to_owned)).collect())
     }
 }
