@@ -169,10 +169,12 @@ impl Archivist<'_> {
             let (manifest, id) = (manifest.clone(), row.id);
             spawn_blocking(move || ArchiveBuilder::new(&manifest, id)).await??
         };
+        let source = version::store_of(self.store, row);
         let (full, mut waiting) = mpsc::channel::<Chunk>(1);
         let read = async move {
-            let mut chunks =
-                stream::iter(chunks).map(|wanted| content::fetch(self, keys, &manifest, wanted)).buffered(AHEAD);
+            let mut chunks = stream::iter(chunks)
+                .map(|wanted| content::fetch(self, &source, keys, &manifest, wanted))
+                .buffered(AHEAD);
             while let Some(chunk) = chunks.next().await {
                 if full.send(chunk?).await.is_err() {
                     // The other side has failed, and says why.

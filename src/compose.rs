@@ -82,6 +82,8 @@ pub struct ComposeOptions {
     pub environment: BTreeMap<String, Option<String>>,
     /// A PEM file on the host of certificate authorities to trust.
     pub ca_bundle: Option<PathBuf>,
+    /// `WORKSPACE_CDN_URL`, where it is set: containers ask it for packs, too.
+    pub cdn: Option<String>,
     /// Whether containers go on to every version that comes, while they run.
     pub follow: bool,
 }
@@ -386,6 +388,9 @@ fn environment(plan: &Plan, store: &Store, options: &ComposeOptions) -> BTreeMap
     set("PORT", plan.port.to_string());
     if options.ca_bundle.is_some() {
         set("WORKSPACE_CA_BUNDLE", CA_BUNDLE.to_owned());
+    }
+    if let Some(cdn) = &options.cdn {
+        set("WORKSPACE_CDN_URL", with_default("WORKSPACE_CDN_URL", cdn));
     }
     variables
 }

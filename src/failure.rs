@@ -426,7 +426,6 @@ fn of_archive(error: &ArchiveError) -> Option<(Exit, String)> {
 fn of_url(error: &FromUrlError) -> Option<(Exit, String)> {
     let another = "ask for another URL: `workspace presign NAME` prints one";
     Some(match error {
-        FromUrlError::Target(_) => return None,
         FromUrlError::Expired { .. } => (Exit::Failure, another.to_owned()),
         FromUrlError::Refused { .. } => (
             Exit::Failure,
@@ -453,7 +452,7 @@ fn of_url(error: &FromUrlError) -> Option<(Exit, String)> {
         FromUrlError::Server(error) => {
             (of_store(error).0, "the same command goes on where it stopped; check the URL's host".to_owned())
         }
-        FromUrlError::Task(_) => return None,
+        FromUrlError::Target(_) | FromUrlError::Task(_) => return None,
     })
 }
 

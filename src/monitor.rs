@@ -84,6 +84,8 @@ pub struct Options {
     pub traefik: Option<Traefik>,
     /// A PEM file of certificate authorities for the containers.
     pub ca_bundle: Option<Vec<u8>>,
+    /// `WORKSPACE_CDN_URL`, where it is set: containers ask it for packs, too.
+    pub cdn: Option<String>,
     /// What applications ask for by name.
     pub secrets: Secrets,
     /// How often what no version needs is collected; `None`: never.

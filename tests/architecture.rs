@@ -125,6 +125,7 @@ fn lower_layers_know_nothing_of_higher_ones() {
         ("src/checkout", &["crate::publish", "crate::commands", "crate::cli", "crate::run", "clap::"]),
         ("src/upkeep", &["crate::checkout", "crate::commands", "crate::cli", "crate::run", "crate::monitor", "clap::"]),
         ("src/dependencies.rs", &["crate::commands", "crate::cli", "crate::run", "crate::monitor", "clap::"]),
+        ("src/archive", &["crate::publish", "crate::commands", "crate::cli", "crate::run", "crate::monitor", "clap::"]),
         ("src/grant.rs", &["crate::run", "crate::relay", "crate::commands", "crate::cli", "clap::"]),
         ("src/relay.rs", &["crate::store", "crate::run", "crate::commands", "crate::cli", "clap::"]),
         (

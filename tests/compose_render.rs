@@ -49,6 +49,7 @@ fn everything() -> (Vec<Application>, Store, ComposeOptions) {
             ("PRICE".to_owned(), Some("5$ or ${more}".to_owned())),
         ]),
         ca_bundle: Some("/etc/ssl/company.pem".into()),
+        cdn: Some("https://cdn.example.com/?presigned".to_owned()),
         follow: false,
     };
     (vec![application("my.shop@v2.0", plan)], store, options)

@@ -410,7 +410,9 @@ fn archive_of_zeros(files: usize, length: usize) -> Vec<u8> {
         })
         .collect();
     entries.sort_by(|one, other| one.path.cmp(&other.path));
-    entries.iter().for_each(|entry| builder.push(entry.clone()));
+    for entry in &entries {
+        builder.push(entry.clone());
+    }
     let header = Header {
         format: 1,
         reader: 1,

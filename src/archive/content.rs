@@ -12,6 +12,7 @@ use crate::checkout::CheckoutError;
 use crate::checkout::packs::Reads;
 use crate::format::archive::{ArchiveBuilder, BuildError, Piece};
 use crate::format::{Hash, Keys, Manifest, pack};
+use crate::store::Store;
 
 /// Gaps up to this between frames are read rather than skipped, in bytes.
 const GAP: u64 = 256 << 10;
@@ -91,6 +92,7 @@ pub fn chunks(manifest: &Manifest, pieces: &[Piece]) -> Vec<Wanted> {
 /// Fetches and verifies.
 pub async fn fetch(
     archivist: &Archivist<'_>,
+    store: &Store,
     keys: &Keys,
     manifest: &Arc<Manifest>,
     wanted: Wanted,
@@ -98,7 +100,7 @@ pub async fn fetch(
     let mut taken = archivist.budget.take(wanted.end - wanted.start + wanted.raw).await;
     let key = keys.pack(manifest.packs[wanted.pack as usize].id);
     let wanted = Arc::new(wanted);
-    let mut reads = Reads::of(archivist.store, archivist.observer.as_ref());
+    let mut reads = Reads::of(store, archivist.observer.as_ref());
     loop {
         let bytes = reads.next(&key, wanted.start..wanted.end).await?;
         let outcome = {

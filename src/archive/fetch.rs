@@ -150,9 +150,10 @@ fn meaning(url: &ArchiveUrl, error: StoreError) -> FromUrlError {
     let endpoint = url.endpoint().to_owned();
     match error {
         StoreError::GrantExpired { .. } => FromUrlError::Expired { expires: url.expires() },
-        StoreError::BadCredentials { code } => FromUrlError::Refused { endpoint, code },
+        StoreError::BadCredentials { code } | StoreError::Server { status: 400 | 401 | 403, code, .. } => {
+            FromUrlError::Refused { endpoint, code }
+        }
         StoreError::AccessDenied { .. } => FromUrlError::Refused { endpoint, code: "AccessDenied".to_owned() },
-        StoreError::Server { status: 400 | 401 | 403, code, .. } => FromUrlError::Refused { endpoint, code },
         StoreError::NotFound { .. } | StoreError::NoBucket { .. } | StoreError::Server { status: 404 | 410, .. } => {
             FromUrlError::Missing
         }

@@ -90,6 +90,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         cpus: args.cpus,
         follow: args.follow,
         environment: args.environment.into_iter().collect::<BTreeMap<_, _>>(),
+        cdn: settings.cdn.as_ref().map(ToString::to_string),
         ca_bundle: settings.store.ca_bundle.clone().map(std::path::absolute).transpose()?,
     };
     let rendered = render(&applications, &seen_by_containers(context, &settings), &options)?;

@@ -147,6 +147,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         grant_lifetime: Duration::from_secs(args.grant_lifetime),
         traefik: traefik(context)?,
         ca_bundle,
+        cdn: settings.cdn.as_ref().map(ToString::to_string),
         secrets: context.secrets()?,
         collecting: (!args.gc_interval.is_zero())
             .then_some(Collecting { every: args.gc_interval, grace: args.gc_grace }),

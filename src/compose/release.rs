@@ -37,6 +37,8 @@ pub struct ReleaseSpec<'a> {
     pub volumes: &'a [(String, String)],
     /// Whether the grant's volume has a file of certificate authorities.
     pub ca_bundle: bool,
+    /// What its containers ask for packs before they use the grant's addresses.
+    pub cdn: Option<&'a str>,
     /// Whether containers stop after the installation until they are told to go on.
     pub hold: bool,
     /// Whether its containers go on to every version that they are granted.
@@ -109,6 +111,9 @@ pub fn render_release(spec: &ReleaseSpec<'_>) -> Result<String, ComposeError> {
         }
         if spec.ca_bundle {
             set("WORKSPACE_CA_BUNDLE", format!("{GRANT_DIR}/{GRANT_CA_BUNDLE}"));
+        }
+        if let Some(cdn) = spec.cdn {
+            set("WORKSPACE_CDN_URL", literal(cdn));
         }
         let mut aliases = vec![container.service.clone()];
         if container.process.is_none() && container.service != spec.alias {

@@ -39,7 +39,7 @@ pub const MAX_MANIFEST: u64 = 256 << 20;
 /// One of the sixteen numbers of skippable frames.
 const SKIPPABLE: u32 = 0x184D_2A5C;
 /// Number and length.
-const FRAME_HEADER: u64 = 8;
+const FRAME_HEADER: usize = 8;
 const MAGIC: &[u8; 8] = b"wsarchiv";
 
 /// What the end of an archive says.
@@ -81,7 +81,7 @@ impl Trailer {
         if trailer.manifest > MAX_MANIFEST {
             return Err(FormatError::OverLimit { what: "the manifest of an archive", limit: MAX_MANIFEST });
         }
-        let whole = FRAME_HEADER + trailer.manifest + TRAILER as u64;
+        let whole = FRAME_HEADER as u64 + trailer.manifest + TRAILER as u64;
         if trailer.data.checked_add(whole) != Some(size) {
             return Err(FormatError::damaged(format!("it has {size} bytes, which is not what its end says")));
         }
@@ -90,16 +90,16 @@ impl Trailer {
 
     /// Where the skippable frame is: all that [`Trailer::read`] needs.
     pub fn frame(&self) -> Range<u64> {
-        self.data..self.data + FRAME_HEADER + self.manifest + TRAILER as u64
+        self.data..self.data + FRAME_HEADER as u64 + self.manifest + TRAILER as u64
     }
 
     /// Reads the manifest out of the skippable frame.
     pub fn read(&self, frame: &[u8]) -> Result<Manifest, FormatError> {
         let damaged = || FormatError::damaged("its manifest is not the one that was written");
-        let header = frame.get(..FRAME_HEADER as usize).ok_or_else(damaged)?;
-        let length = u64::try_from(frame.len()).unwrap_or(0).saturating_sub(FRAME_HEADER);
+        let header = frame.get(..FRAME_HEADER).ok_or_else(damaged)?;
+        let length = (frame.len() - header.len()) as u64;
         let end = frame.len().checked_sub(TRAILER).ok_or_else(damaged)?;
-        let manifest = frame.get(FRAME_HEADER as usize..end).ok_or_else(damaged)?;
+        let manifest = frame.get(FRAME_HEADER..end).ok_or_else(damaged)?;
         if header != frame_header(length) || manifest.len() as u64 != self.manifest {
             return Err(damaged());
         }
@@ -127,7 +127,7 @@ impl Trailer {
         let tree = manifest.header.tree;
         let mut trailer = Self { data, manifest: length, tree, digest: nothing, format: FORMAT, reader: FORMAT };
         trailer.digest = trailer.digest_of(&encoded);
-        let mut out = Vec::with_capacity(encoded.len() + TRAILER + FRAME_HEADER as usize);
+        let mut out = Vec::with_capacity(encoded.len() + TRAILER + FRAME_HEADER);
         out.extend_from_slice(&frame_header(length + TRAILER as u64));
         out.extend_from_slice(&encoded);
         out.extend_from_slice(&trailer.to_bytes());
@@ -154,8 +154,8 @@ impl Trailer {
     }
 }
 
-fn frame_header(length: u64) -> [u8; FRAME_HEADER as usize] {
-    let mut bytes = [0; FRAME_HEADER as usize];
+fn frame_header(length: u64) -> [u8; FRAME_HEADER] {
+    let mut bytes = [0; FRAME_HEADER];
     bytes[..4].copy_from_slice(&SKIPPABLE.to_le_bytes());
     // At most what MAX_MANIFEST allows, far below four bytes' worth.
     bytes[4..].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());

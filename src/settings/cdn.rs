@@ -1,5 +1,7 @@
 //! `WORKSPACE_CDN_URL`: where packs are read before the bucket is asked.
 
+use std::fmt;
+
 use super::SettingsError;
 use super::sources::Value;
 use crate::environment::WORKSPACE_CDN_URL;
@@ -14,6 +16,14 @@ pub struct CdnUrl {
     pub base: String,
     /// Whether each address has the query of a presigned one.
     pub presigned: bool,
+}
+
+/// As it is set.
+impl fmt::Display for CdnUrl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { base, presigned } = self;
+        if *presigned { write!(out, "{base}/?{PRESIGNED}") } else { out.write_str(base) }
+    }
 }
 
 /// Reads the setting: `https://host`, with a path if need be, and with `?presigned`.
@@ -60,6 +70,7 @@ mod tests {
         assert_eq!(read("https://cdn.test/"), url("https://cdn.test", false));
         assert_eq!(read("http://127.0.0.1:80/a/b"), url("http://127.0.0.1:80/a/b", false));
         assert_eq!(read("https://cdn.test/b/?presigned"), url("https://cdn.test/b", true));
+        assert_eq!(read("https://cdn.test/b/?presigned").unwrap().to_string(), "https://cdn.test/b/?presigned");
         for wrong in ["cdn.test", "ftp://cdn.test", "https://", "https://me:secret@cdn.test", "https://c/?token=secret"]
         {
             let error = read(wrong).unwrap_err();

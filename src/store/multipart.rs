@@ -174,8 +174,7 @@ impl Multipart {
             .send()
             .await;
         match sent.map_err(|error| request.explain(&error)) {
-            Ok(_) | Err(StoreError::NotFound { .. }) => Ok(()),
-            Err(StoreError::Server { status: 404, .. }) => Ok(()),
+            Ok(_) | Err(StoreError::NotFound { .. } | StoreError::Server { status: 404, .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -110,7 +110,7 @@ fn golden_bytes() {
     };
     let trailer = Trailer { digest: trailer.digest_of(b"abc"), ..trailer };
     let bytes: Vec<u8> = frame_header(3 + 96).into_iter().chain(*b"abc").chain(trailer.to_bytes()).collect();
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     insta::assert_snapshot!(bytes.chunks(16).map(hex).collect::<Vec<_>>().join("\n"), @"
     5c2a4d18630000006162630201000000
     00000003000000000000007777777777

@@ -62,6 +62,7 @@ impl Monitor {
             grant_volume: &grant_volume,
             volumes: &volumes,
             ca_bundle: self.options.ca_bundle.is_some(),
+            cdn: self.options.cdn.as_deref(),
             hold: target.plan.release.is_some() || target.is_exclusive(),
             follow: self.is_followed(name),
             install_limit: self.options.install_limit,
