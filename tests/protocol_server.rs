@@ -4,6 +4,7 @@
 //! The proxy sees every write of every ref. Afterwards they must make one chain in which nothing is lost; every version that
 //! a ref names must have been readable all the time; and in the end nothing may be left behind.
 
+#![expect(clippy::print_stdout, reason = "the figures of a run")]
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 #[path = "support/faults.rs"]

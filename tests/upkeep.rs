@@ -214,7 +214,7 @@ fn verify_names_what_is_damaged_and_whom_it_hurts() {
     site.write(&manifests[2], &manifest);
     site.ok(&["verify", "app", "--deep"]);
     site.run(&["verify", "aqp"]).fails(3, "did you mean `app`?");
-    site.run(&["verify", "app@9"]).fails(3, "versions 1 to 4 are kept");
+    site.run(&["verify", "app@9"]).fails(3, "versions 1-4 are kept");
 }
 
 #[test]
@@ -390,4 +390,24 @@ async fn a_deletion_that_was_cut_off_and_a_claim_that_came_to_nothing_are_finish
     collect(&engine, Duration::from_hours(1)).await.unwrap();
     engine.store.get("refs/app.json").await.unwrap_err();
     assert_eq!(engine.store.list("").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn uploads_in_parts_that_nobody_ends_are_taken_back() {
+    let server = servers::Server::seaweedfs();
+    let weed = servers::s3(&server.endpoint, &server.access_key, &server.secret_key, "parts");
+    let folder = tempfile::tempdir().unwrap();
+    for settings in [weed, servers::embedded(folder.path(), "parts")] {
+        let store = Store::connect(&settings).await.unwrap();
+        store.create_bucket().await.unwrap();
+        for key in ["data/app/R/archives/A.tar.zst", "data/other/R/archives/B.tar.zst"] {
+            store.begin_parts(key).await.unwrap().send(1, "x".into()).await.unwrap();
+        }
+        let now = jiff::Timestamp::now();
+        let hour = jiff::SignedDuration::from_hours(1);
+        assert_eq!(store.abort_abandoned("data/app/", now - hour).await.unwrap(), 0, "young ones may be under way");
+        assert_eq!(store.abort_abandoned("data/app/", now + hour).await.unwrap(), 1);
+        assert_eq!(store.abort_abandoned("data/app/", now + hour).await.unwrap(), 0);
+        assert_eq!(store.abort_abandoned("data/", now + hour).await.unwrap(), 1, "others were left alone");
+    }
 }

@@ -96,6 +96,25 @@ impl Store {
         Ok(())
     }
 
+    /// Takes back uploads in parts of objects whose keys begin with `prefix` that were begun before a time: whoever began them is
+    /// gone, and they take room that no listing shows. Gives how many; a page of them, the next time brings the next.
+    pub async fn abort_abandoned(&self, prefix: &str, before: jiff::Timestamp) -> Result<u64, StoreError> {
+        let request = self.request("ListMultipartUploads", Some(prefix));
+        let listing = self.shared.client.list_multipart_uploads().bucket(&self.shared.bucket).prefix(self.at(prefix));
+        let output = listing.send().await.map_err(|error| request.explain(&error))?;
+        let mut aborted = 0;
+        for upload in output.uploads() {
+            let (Some(key), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
+            let key = self.called(key);
+            let old = upload.initiated().and_then(super::timestamp).is_some_and(|begun| begun < before);
+            if old && key.starts_with(prefix) {
+                Multipart { store: self.clone(), key, id: id.to_owned() }.abort().await?;
+                aborted += 1;
+            }
+        }
+        Ok(aborted)
+    }
+
     /// The uploads in parts of an object that are under way: a page of them, far more than there ever are.
     async fn uploads(&self, key: &str) -> Result<Vec<String>, StoreError> {
         let request = self.request("ListMultipartUploads", Some(key));

@@ -77,6 +77,8 @@ pub struct Report {
     pub refused: Vec<String>,
     /// Objects that are only hidden: the bucket keeps versions, and they can't be removed with these keys.
     pub hidden: u64,
+    /// Uploads in parts that were begun, abandoned, and taken back.
+    pub aborted: u64,
     /// Objects of a kind that this release doesn't know; they are left alone.
     pub unknown: Amount,
     /// Versions that the ref's retention let go.
@@ -147,7 +149,7 @@ pub enum CollectError {
         /// The workspace.
         name: WorkspaceName,
         /// What is wrong.
-        source: VersionError,
+        source: Box<VersionError>,
     },
     /// The ref changes faster than we can swap it.
     #[error("`{name}` changes so fast that {attempts} attempts lost against others; nothing was deleted")]
@@ -182,6 +184,15 @@ impl Collector<'_> {
     pub async fn collect(&self, name: &WorkspaceName, options: Options) -> Result<Report, CollectError> {
         self.check()?;
         let mut report = self.collect_one(name, options).await?;
+        if !options.dry_run {
+            // An hour at least: whoever writes an archive of some size is at it for a while.
+            let before = Timestamp::now().saturating_sub(signed(options.grace.max(GRACE))).unwrap_or(Timestamp::MIN);
+            match self.store.abort_abandoned(&format!("{}{name}/", keys::DATA), before).await {
+                Ok(aborted) => report.aborted = aborted,
+                // Few servers lack it, and few keys may.
+                Err(error) => tracing::debug!(%error, "uploads in parts that were abandoned can't be looked for"),
+            }
+        }
         let store = self.store.nested(keys::dependencies(name));
         if version::read_reference(&store, name).await?.is_some() {
             // Hosts run none of them.
@@ -201,6 +212,7 @@ impl Collector<'_> {
             young: Amount::default(),
             refused: Vec::new(),
             hidden: 0,
+            aborted: 0,
             unknown: Amount::default(),
             trimmed: 0,
         };
@@ -407,7 +419,7 @@ impl Collector<'_> {
         let needs = Needs::of(self.store, self.cache, name, reference, self.hosts).await;
         needs.map_err(|error| match error {
             VersionError::Store(StoreError::NotFound { .. }) | VersionError::Object { .. } => {
-                CollectError::Damaged { name: name.clone(), source: error }
+                CollectError::Damaged { name: name.clone(), source: Box::new(error) }
             }
             other => other.into(),
         })
