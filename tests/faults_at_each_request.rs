@@ -22,10 +22,11 @@ use workspace::budget::Budget;
 use workspace::cache::Cache;
 use workspace::checkout::{CheckoutOptions, CheckoutReport, Fetcher};
 use workspace::format::Keys;
+use workspace::format::retention::Retention;
 use workspace::hosts::Hosts;
 use workspace::names::WorkspaceName;
 use workspace::output::{Silent, with_causes};
-use workspace::publish::{Publication, PublishError, Publisher, Report};
+use workspace::publish::{self, Changed, Publication, PublishError, Publisher, Report, Rollback};
 use workspace::settings::{Limits, StoreSettings};
 use workspace::source::SourceOptions;
 use workspace::store::Store;
@@ -272,4 +273,112 @@ async fn a_download_survives_every_fault_at_every_request() {
     }
     assert!(cases >= FAULTS.len() * 3, "{cases}");
     println!("{cases} cases of a download");
+}
+
+/// What changes a workspace without sending a tree.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Tag,
+    Rollback,
+    Retention,
+    Collection,
+    Deletion,
+}
+
+impl Site {
+    async fn change(&self, change: Change, store: &Store, name: &WorkspaceName) -> Result<(), String> {
+        let cache = Cache::at(None);
+        match change {
+            Change::Tag => {
+                let (selector, tag) = (format!("{name}@1").parse().unwrap(), "stable".parse().unwrap());
+                let tagged = Box::pin(publish::set_tag(store, &selector, &tag, true)).await;
+                tagged.map(drop).map_err(|error| with_causes(&error))
+            }
+            Change::Rollback => {
+                let publisher = Publisher {
+                    store,
+                    cache: &cache,
+                    budget: &Budget::default(),
+                    observer: Arc::new(Silent),
+                    consent: consent(),
+                    committing: Arc::default(),
+                };
+                let wanted = Rollback {
+                    name: name.clone(),
+                    to: Some(workspace::names::Version::Number(1)),
+                    message: None,
+                    author: None,
+                    tag: None,
+                    expect: None,
+                };
+                Box::pin(publisher.rollback(&wanted)).await.map(drop).map_err(|error| with_causes(&error))
+            }
+            Change::Retention => {
+                let keep = publish::decide(store, name, |reference| {
+                    reference.retention = Some(Retention { last: 2, hours: 0, days: 0 });
+                    Ok(Changed::Yes)
+                });
+                Box::pin(keep).await.map(drop).map_err(|error| with_causes(&error))
+            }
+            Change::Collection => {
+                let hosts = Hosts::read(store, jiff::Timestamp::now()).await.map_err(|error| with_causes(&error))?;
+                let collector = Collector { store, cache: &cache, bucket: &self.bucket, hosts: &hosts };
+                let collected = collector.collect(name, Options { grace: Duration::ZERO, dry_run: false });
+                Box::pin(collected).await.map(drop).map_err(|error| with_causes(&error))
+            }
+            Change::Deletion => {
+                let removed = publish::remove(store, name, self.bucket.record.delete_if_match);
+                Box::pin(removed).await.map(drop).map_err(|error| with_causes(&error))
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_every_change_survives_every_fault_at_every_request() {
+    let site = Site::new().await;
+    let source = site.folder.path().join("source");
+    for change in [Change::Tag, Change::Rollback, Change::Retention, Change::Collection, Change::Deletion] {
+        let mut cases = 0;
+        for (number, fault) in FAULTS.into_iter().enumerate() {
+            for request in 0.. {
+                let name: WorkspaceName = format!("{change:?}-{number}-{request}").to_lowercase().parse().unwrap();
+                let case = format!("{fault:?} at request {request} of {name}");
+                let cache = Cache::at(None);
+                for version in 0..3 {
+                    write(&source, &tree([("a", file(&format!("{version} {}", "a".repeat(version * 1_000))))]));
+                    site.upload(&site.direct, &cache, &name, &source).await.unwrap();
+                }
+                if matches!(change, Change::Collection) {
+                    site.change(Change::Retention, &site.direct, &name).await.unwrap();
+                }
+                let (store, proxy) = site.behind(fault, request).await;
+                let outcome = site.change(change, &store, &name).await;
+                if request >= proxy.requests() {
+                    outcome.unwrap();
+                    break;
+                }
+                cases += 1;
+                site.is_whole(&name, &case).await;
+                if let Err(error) = &outcome {
+                    assert!(!error.is_empty() && !matches!(fault, Fault::Delay(_)), "{case}: {error}");
+                }
+                // A second run heals; what was deleted is gone, and says so.
+                let again = site.change(change, &site.direct, &name).await;
+                if matches!(change, Change::Deletion) {
+                    assert!(
+                        again.as_ref().is_ok_and(|()| true) || again.unwrap_err().contains("there is no workspace")
+                    );
+                    assert_eq!(site.direct.list(&format!("data/{name}/")).await.unwrap(), [], "{case}");
+                    assert_eq!(site.direct.list(&format!("refs/{name}.json")).await.unwrap(), [], "{case}");
+                } else {
+                    again.unwrap();
+                    site.is_whole(&name, &case).await;
+                    site.is_clean(&name, &case).await;
+                }
+            }
+        }
+        assert!(cases >= FAULTS.len(), "{cases}");
+        println!("{cases} cases of {change:?}");
+    }
 }

@@ -92,7 +92,8 @@ fn a_locked_version_outlives_everything() {
 
     // Retention and collections leave it alone.
     site.ok(&["retention", "app", "--last", "1", "--hours", "0", "--days", "0"]);
-    site.ok(&["gc", "app", "--grace", "0s"]);
+    let collected = site.ok(&["gc", "app", "--grace", "0s"]);
+    assert!(collected.stderr.contains("app: version 2 stays: it is locked until"), "{collected:?}");
     assert_eq!((site.number("app@2"), site.number("app")), ("2".to_owned(), "3".to_owned()));
     site.run(&["download", "app@1", "x"]).fails(3, "no longer kept");
     let kept = site.versions("data/");

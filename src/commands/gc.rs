@@ -14,7 +14,7 @@ use crate::failure::{Exit, NeedsYes};
 use crate::hosts::Hosts;
 use crate::names::WorkspaceName;
 use crate::output::{Output, count, size, with_causes};
-use crate::publish;
+use crate::publish::{self, until_text};
 use crate::settings::Purpose;
 use crate::store::Store;
 use crate::store::bucket::{Bucket, WriteConsent};
@@ -169,6 +169,9 @@ fn tell(output: &Output, report: &Report) {
     let name = &report.workspace;
     if report.trimmed > 0 {
         output.note(&format!("{name}: its retention lets {} go", count(report.trimmed as u64, "version")));
+    }
+    for locked in &report.locked {
+        output.note(&format!("{name}: version {} stays: it is locked {}", locked.version, until_text(locked.until)));
     }
     if let Some(first) = report.refused.first() {
         let number = count(report.refused.len() as u64, "object");

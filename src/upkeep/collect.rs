@@ -83,6 +83,17 @@ pub struct Report {
     pub unknown: Amount,
     /// Versions that the ref's retention let go.
     pub trimmed: usize,
+    /// Versions that stay because they are locked.
+    pub locked: Vec<Locked>,
+}
+
+/// A version that is locked.
+#[derive(Debug, Clone, Serialize)]
+pub struct Locked {
+    /// Its number.
+    pub version: u64,
+    /// Until when; nothing for a legal hold.
+    pub until: Option<Timestamp>,
 }
 
 impl Report {
@@ -215,6 +226,7 @@ impl Collector<'_> {
             aborted: 0,
             unknown: Amount::default(),
             trimmed: 0,
+            locked: Vec::new(),
         };
         for round in 0..ROUNDS {
             let Some(read) = version::read_reference(self.store, name).await? else {
@@ -299,6 +311,8 @@ impl Collector<'_> {
     ) -> Result<bool, CollectError> {
         let (now, grace) = (Timestamp::now(), signed(options.grace));
         let mut reference = read.reference;
+        let locked = reference.rows.iter().filter(|row| row.is_locked(now));
+        report.locked = locked.map(|row| Locked { version: row.number, until: row.locked_until }).collect();
         if reference.retention.is_some() {
             let before = reference.rows.len();
             thin(&mut reference, now);
