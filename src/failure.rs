@@ -229,6 +229,12 @@ fn of_domain(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Vec<Str
 fn of_version(error: &VersionError) -> Option<(Exit, String)> {
     Some(match error {
         VersionError::Store(_) => return None,
+        VersionError::NoWorkspace { name, has_data: true, .. } => (
+            Exit::NotFound,
+            format!(
+                "its data is there and its ref is not: `workspace recover {name} --dry-run` shows what can be had back"
+            ),
+        ),
         VersionError::NoWorkspace { similar, .. } => match similar.as_slice() {
             [] => (Exit::NotFound, "`workspace list` shows what there is".to_owned()),
             names => (Exit::NotFound, format!("did you mean `{}`?", names.join("`, `"))),
@@ -539,6 +545,10 @@ fn of_bucket(error: &BucketError) -> (Exit, Option<&'static str>) {
 
 fn of_store(error: &StoreError) -> (Exit, Option<&'static str>) {
     match error {
+        StoreError::NotFound { key } if key.starts_with("data/") => (
+            Exit::NotFound,
+            Some("part of a version is missing: `workspace verify NAME` says which versions and files that hurts"),
+        ),
         StoreError::NotFound { .. } => (Exit::NotFound, None),
         StoreError::NoBucket { .. } => (Exit::NotFound, Some("check S3_BUCKET; `workspace upload` creates it")),
         StoreError::Precondition { .. } | StoreError::Conflict { .. } => (Exit::Conflict, Some("try again")),

@@ -36,6 +36,8 @@ pub enum VersionError {
         location: String,
         /// Names that look alike.
         similar: Vec<String>,
+        /// Whether there is data of that name: its ref was lost.
+        has_data: bool,
     },
     /// The workspace has no such version.
     #[error("`{selector}` is not there: {reason}")]
@@ -153,8 +155,19 @@ pub async fn existing_reference(store: &Store, name: &WorkspaceName) -> Result<R
 
 /// The error for a name that is not there, with names that look like it.
 pub async fn missing(store: &Store, name: &WorkspaceName) -> VersionError {
-    let similar = similar_names(store, name).await;
-    VersionError::NoWorkspace { name: name.clone(), location: store.location(), similar }
+    let (similar, has_data) = futures::future::join(similar_names(store, name), has_data(store, name)).await;
+    VersionError::NoWorkspace { name: name.clone(), location: store.location(), similar, has_data }
+}
+
+/// Whether versions lie below the name although no ref names them. Only ever a hint, so a failure is no error.
+async fn has_data(store: &Store, name: &WorkspaceName) -> bool {
+    matches!(read_reference(store, name).await, Ok(None)) && has_versions(store, name).await
+}
+
+/// Whether versions lie below the name, whatever names them.
+pub async fn has_versions(store: &Store, name: &WorkspaceName) -> bool {
+    let objects = store.list(&format!("{}{name}/", keys::DATA)).await;
+    objects.is_ok_and(|objects| objects.iter().any(|object| object.key.contains("/versions/")))
 }
 
 /// Names in the bucket that look like `name`. Only ever a hint, so a failure is no error.

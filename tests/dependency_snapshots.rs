@@ -165,3 +165,24 @@ fn a_snapshot_that_is_damaged_is_no_reason_not_to_start() {
     let ran = site.run(&[]);
     assert!(ran.stderr.contains("can't be used, they are installed") && ran.stdout.ends_with("tool\none"), "{ran:#?}");
 }
+
+#[test]
+fn a_folder_that_a_download_made_is_nobodys_to_run_in() {
+    let site = Site::new("cache_dependencies: true\n");
+    site.upload("one");
+    let mine = site.environment.folder("here/mine");
+    site.environment.run(["download", "app", "mine"]).ok();
+    fs::write(mine.join("lock"), "edited").unwrap();
+    fs::write(mine.join("notes"), "mine").unwrap();
+    let mut command = site.environment.workspace(["run", "app", "--dir", "mine"]);
+    let ran: Ran = command.env("STORAGE_MODE", "embedded").output().unwrap().into();
+    let ran = ran.fails(1, "`workspace run` did not make it");
+    assert_eq!(fs::read_to_string(mine.join("lock")).unwrap(), "edited", "{ran:?}");
+    assert_eq!(fs::read_to_string(mine.join("notes")).unwrap(), "mine");
+    // Its own, it goes on in.
+    for _ in 0..2 {
+        let mut command = site.environment.workspace(["run", "app", "--dir", "own"]);
+        let ran: Ran = command.env("STORAGE_MODE", "embedded").output().unwrap().into();
+        assert!(ran.stdout.ends_with("tool\none"), "{ran:#?}");
+    }
+}

@@ -196,6 +196,7 @@ async fn an_upload_survives_every_fault_at_every_request() {
                 write(&source, &changed);
                 let (store, proxy) = site.behind(fault, request).await;
                 let outcome = site.upload(&store, &cache, &name, &source).await;
+                proxy.settled().await;
                 if request >= proxy.requests() {
                     outcome.unwrap();
                     break;
@@ -354,6 +355,7 @@ async fn slow_every_change_survives_every_fault_at_every_request() {
                 }
                 let (store, proxy) = site.behind(fault, request).await;
                 let outcome = site.change(change, &store, &name).await;
+                proxy.settled().await;
                 if request >= proxy.requests() {
                     outcome.unwrap();
                     break;

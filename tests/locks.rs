@@ -164,6 +164,25 @@ fn compliance_ends_with_its_time_alone() {
 }
 
 #[test]
+fn a_lock_that_is_refused_in_part_leaves_no_claim() {
+    let site = Site::new(true);
+    site.upload(1);
+    site.upload(2);
+    site.ok(&["lock", "app@1", "--until", "1h"]);
+    // They share a pack, whose mode would have to change: granted or refused, it is one or the other.
+    let other = site.run(&["lock", "app@2", "--until", "2h", "--mode", "compliance"]);
+    let locked = site.ok(&["log", "app", "--json"]).json();
+    let of = |number: u64| {
+        let rows = locked.as_array().unwrap().iter();
+        rows.clone().find(|row| row["version"] == number).unwrap_or_else(|| panic!("{locked}"))["locked"].clone()
+    };
+    assert_eq!((of(1), of(2)), (true.into(), (other.code == Some(0)).into()), "{other:?} {locked}");
+    if other.code == Some(0) {
+        site.run(&["unlock", "app@2"]).fails(4, "nobody can take that back");
+    }
+}
+
+#[test]
 fn bad_locks_say_why() {
     let site = Site::new(false);
     site.upload(1);

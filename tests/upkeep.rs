@@ -263,8 +263,12 @@ fn data_that_no_ref_names_goes_only_with_a_yes() {
     let young = site.ok(&["gc", "--orphans", "--yes"]);
     assert!(young.stderr.contains("younger than the grace"), "{young:?}");
     assert_eq!(site.keys("/packs/").len(), 2);
+    let lost = site.run(&["log", "app"]).fails(3, "there is no workspace `app`");
+    assert!(lost.stderr.contains("`workspace recover app --dry-run` shows what can be had back"), "{lost:?}");
     // Anew under the same name: the old root is another one.
-    site.upload(3);
+    fs::write(site.environment.folder("app").join("number"), "3").unwrap();
+    let anew = site.ok(&["upload", "app", "../app"]);
+    assert!(anew.stderr.contains("there is data of an earlier `app` whose ref is gone"), "{anew:?}");
     site.ok(&["gc", "app", "--orphans", "--yes", "--grace", "0s"]);
     assert_eq!(site.keys("/packs/").len(), 1);
     site.ok(&["verify", "app", "--deep"]);

@@ -101,7 +101,7 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         );
         output.table(&["LAST", "HOURS", "DAYS"], &[shown.split('\t').map(str::to_owned).collect()]);
     }
-    output.note(&format!("{name}: {said}; there are {}", count(reference.rows.len() as u64, "version")));
+    output.note(&format!("{name}: {said}; it has {}", count(reference.rows.len() as u64, "version")));
     if changed && reference.retention.is_some() {
         output.hint(&format!("`workspace gc {name} --dry-run` shows what that lets go"));
     }

@@ -71,6 +71,9 @@ pub struct Args {
     grace: u64,
 }
 
+/// What tells a folder that `run` made from others, in the tree's own folder.
+const OWNED: &str = "run";
+
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     crate::run::hide_memory();
@@ -117,17 +120,23 @@ async fn run_from(context: &Context, source: &impl Source, options: RunOptions) 
     }
 }
 
-/// A container's tree is ours, whatever its image put there; anybody else's folder is not.
+/// A container's tree is ours, whatever its image put there; anybody else's folder is not, also where `download` made it: what a
+/// person has changed in it since would be overwritten.
 fn refuse_foreign(dir: &Path) -> Result<(), SourceError> {
-    let foreign =
-        std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) && !dir.join(STATE_DIRECTORY).exists();
-    if foreign && std::process::id() != 1 {
+    let (own, mark) = (dir.join(STATE_DIRECTORY), dir.join(STATE_DIRECTORY).join(OWNED));
+    if mark.exists() || std::process::id() == 1 {
+        return Ok(());
+    }
+    if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(SourceError::Refused(anyhow::anyhow!(
             "`{}` is not empty and `workspace run` did not make it: what it holds would be overwritten; name another `--dir`",
             dir.display()
         )));
     }
-    Ok(())
+    let marked = std::fs::create_dir_all(&own).and_then(|()| std::fs::write(&mark, ""));
+    marked.map_err(|error| {
+        SourceError::Refused(anyhow::Error::new(error).context(format!("can't write to `{}`", dir.display())))
+    })
 }
 
 /// Says which step failed, its last lines, what listens where, and the next command.

@@ -57,7 +57,9 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         return follow::run(context).await;
     }
     let state = StateDir::of(&context.environment).read();
-    let in_container = !matches!(state, Err(StateError::Absent { .. }));
+    // One that has ended, outside of a container, says nothing about here and now.
+    let ended = state.as_ref().is_ok_and(|state| !is_running(state.supervisor));
+    let in_container = !ended && !matches!(state, Err(StateError::Absent { .. }));
     if !in_container || !args.names.is_empty() {
         return hosts::run(context, &args.names, args.json, in_container).await;
     }
@@ -81,4 +83,11 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         context.output.data(&format!("error      {error}"));
     }
     Ok(Exit::Success.into())
+}
+
+fn is_running(process: u32) -> bool {
+    let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+    process.is_some_and(|process| {
+        !matches!(rustix::process::test_kill_process(process), Err(error) if error == rustix::io::Errno::SRCH)
+    })
 }

@@ -68,10 +68,9 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         return Ok(Exit::Success.into());
     }
     output.warn(&format!("{name}: {} of {objects} damaged", report.damage.len()));
-    output.hint(&format!(
-        "restore the objects from a backup; or upload the tree again: what is damaged is sent anew once it isn't \
-         reused (`workspace delete {name}` first)"
-    ));
+    output.hint(
+        "restore the objects from a backup; versions and files that are not named are whole, and can be downloaded",
+    );
     Ok(Exit::Failure.into())
 }
 

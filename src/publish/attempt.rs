@@ -223,6 +223,12 @@ impl Publisher<'_> {
                     if let Some(read) = version::read_reference(self.store, name).await?
                         && read.reference.root == root
                     {
+                        if etag.is_none() && version::has_versions(self.store, name).await {
+                            self.observer.warn(&format!(
+                                "there is data of an earlier `{name}` whose ref is gone: this begins anew with version 1. To have \
+                                 it back: `workspace delete {name}`, then `workspace recover {name}`"
+                            ));
+                        }
                         return Ok((read, true));
                     }
                 }

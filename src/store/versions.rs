@@ -165,7 +165,10 @@ impl Store {
         let client = &self.shared.client;
         let mut over = None;
         if hold.retention != before.retention {
-            let loosens = before.retention.is_some() && hold.retention < before.retention;
+            // Another mode, too, is more than a longer time.
+            let governed = matches!(before.retention, Some((LockMode::Governance, _)));
+            let other_mode = hold.retention.map(|(mode, _)| mode) != before.retention.map(|(mode, _)| mode);
+            let loosens = governed && (other_mode || hold.retention < before.retention);
             match self.retain(key, version, hold.retention, loosens).await {
                 Err(StoreError::Server { status: 400, .. }) if hold.retention.is_none() => {
                     let soon = Timestamp::from_second(Timestamp::now().as_second() + 2).unwrap_or(Timestamp::MAX);

@@ -128,19 +128,15 @@ pub async fn lock(store: &Store, selector: &Selector, terms: Terms, now: Timesta
     let until = hold.retention.map(|(_, until)| until);
     let locked_until = until.filter(|_| !hold.legal);
     set_row(store, &selector.name, &row, true, locked_until).await?;
-    // What a collection deletes from now on, it had listed before: whatever of this version is gone by now is damage.
-    let manifest = version::load(store, &Cache::at(None), &keys, reference.root, &row).await?.manifest;
-    let mut items = vec![Item::Manifest(row.base)];
-    items.extend(row.delta.map(Item::Manifest));
-    items.extend(manifest.packs.iter().map(|pack| Item::Pack(pack.id)));
-    let versions = current_versions(store, &keys).await?;
-    let mut objects = Vec::with_capacity(items.len());
-    for item in items {
-        let key = keys.key(item);
-        let Some(version) = versions.get(&key) else { return Err(LockError::NoVersion { key }) };
-        objects.push((key, version.clone()));
-    }
-    hold_all(store, &objects, |before| longer(before, hold)).await?;
+    let locked = lock_objects(store, &keys, &reference, &row, hold).await;
+    let objects = match locked {
+        Ok(objects) => objects,
+        Err(error) => {
+            // The ref says again what it said: what is locked by now is locked, and `unlock` finds it by the next try.
+            set_row(store, &selector.name, &row, row.locked, row.locked_until).await?;
+            return Err(error);
+        }
+    };
     let record = Lock {
         format: FORMAT,
         row: Row { locked: true, locked_until, ..row.clone() },
@@ -165,6 +161,37 @@ pub async fn lock(store: &Store, selector: &Selector, terms: Terms, now: Timesta
         until,
         legal_hold: hold.legal,
     })
+}
+
+/// Locks what a version consists of. First what other locks keep already: whatever the server refuses is refused before anything
+/// is locked that nobody could take back.
+async fn lock_objects(
+    store: &Store,
+    keys: &Keys,
+    reference: &Reference,
+    row: &Row,
+    hold: Hold,
+) -> Result<Vec<(String, String)>, LockError> {
+    // What a collection deletes from now on, it had listed before: whatever of this version is gone by now is damage.
+    let manifest = version::load(store, &Cache::at(None), keys, reference.root, row).await?.manifest;
+    let mut items = vec![Item::Manifest(row.base)];
+    items.extend(row.delta.map(Item::Manifest));
+    items.extend(manifest.packs.iter().map(|pack| Item::Pack(pack.id)));
+    let versions = current_versions(store, keys).await?;
+    let (mut shared, mut own) = (Vec::new(), Vec::new());
+    for item in items {
+        let key = keys.key(item);
+        let Some(version) = versions.get(&key) else { return Err(LockError::NoVersion { key }) };
+        let before = store.hold(&key, version).await?;
+        let group = if before == Hold::default() { &mut own } else { &mut shared };
+        group.push((key, version.clone()));
+    }
+    for object in &shared {
+        hold_all(store, std::slice::from_ref(object), |before| longer(before, hold)).await?;
+    }
+    hold_all(store, &own, |before| longer(before, hold)).await?;
+    shared.extend(own);
+    Ok(shared)
 }
 
 /// Takes a lock back. What another lock needs stays locked for as long as that says.

@@ -112,6 +112,13 @@ impl Verifier<'_> {
                 let item = Item::Pack(info.id);
                 needed.insert(item);
                 match inventory.items.get(&item) {
+                    None if row.locked && self.is_hidden(&keys.key(item)).await => {
+                        found.add(
+                            &keys.key(item),
+                            "a plain DELETE has hidden it; it is locked, and still read",
+                            row.number,
+                        );
+                    }
                     None => found.add(&keys.key(item), "it is missing", row.number),
                     Some(object) if object.size != info.size => {
                         let reason = format!("it has {} bytes instead of {}", object.size, info.size);
@@ -153,6 +160,10 @@ impl Verifier<'_> {
             deep: options.deep,
             damage,
         })
+    }
+
+    async fn is_hidden(&self, key: &str) -> bool {
+        self.store.past_deletions().get_start(key, 1).await.is_ok()
     }
 
     /// Reads packs and hashes what versions find in them.

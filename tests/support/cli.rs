@@ -84,6 +84,7 @@ impl TestEnvironment {
             .env("HOME", self.folder("home"))
             .env("WORKSPACE_DATA_DIR", self.path().join("data"))
             .env("WORKSPACE_CACHE_DIR", self.path().join("cache"))
+            .env("WORKSPACE_STATE_DIR", self.path().join("state"))
             .current_dir(self.folder("here"))
             .stdin(Stdio::null());
         command

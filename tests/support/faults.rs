@@ -93,6 +93,16 @@ pub struct Proxy {
     /// Its URL.
     pub endpoint: String,
     count: Arc<AtomicU64>,
+    under_way: Arc<AtomicU64>,
+}
+
+/// A request that the server works on.
+struct UnderWay<'a>(&'a AtomicU64);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Proxy {
@@ -102,16 +112,24 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let count = Arc::new(AtomicU64::new(0));
-        let counted = count.clone();
+        let under_way = Arc::new(AtomicU64::new(0));
+        let (counted, working) = (count.clone(), under_way.clone());
         tokio::spawn(async move {
             loop {
                 let Ok((client, _)) = listener.accept().await else { continue };
-                let (director, counted) = (director.clone(), counted.clone());
+                let (director, counted, working) = (director.clone(), counted.clone(), working.clone());
                 // A connection that breaks is what this is about.
-                tokio::spawn(async move { serve(client, upstream, director.as_ref(), &counted).await });
+                tokio::spawn(async move { serve(client, upstream, director.as_ref(), &counted, &working).await });
             }
         });
-        Self { endpoint, count }
+        Self { endpoint, count, under_way }
+    }
+
+    /// Waits until the server has answered everything: a client that has given up doesn't end what it asked for.
+    pub async fn settled(&self) {
+        while self.under_way.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// How many requests have come.
@@ -120,7 +138,13 @@ impl Proxy {
     }
 }
 
-async fn serve(mut client: TcpStream, upstream: SocketAddr, director: &dyn Director, count: &AtomicU64) -> Option<()> {
+async fn serve(
+    mut client: TcpStream,
+    upstream: SocketAddr,
+    director: &dyn Director,
+    count: &AtomicU64,
+    under_way: &AtomicU64,
+) -> Option<()> {
     client.set_nodelay(true).ok()?;
     let mut buffer = Vec::new();
     loop {
@@ -135,10 +159,13 @@ async fn serve(mut client: TcpStream, upstream: SocketAddr, director: &dyn Direc
             head,
             body,
         };
+        under_way.fetch_add(1, Ordering::SeqCst);
+        let working = UnderWay(under_way);
         let fault = director.fault(&request);
         match fault {
             Fault::DropBefore => return None,
             Fault::Stall => {
+                drop(working);
                 // Until the client closes.
                 let _ = client.read(&mut [0; 1]).await;
                 return None;
@@ -163,6 +190,7 @@ async fn serve(mut client: TcpStream, upstream: SocketAddr, director: &dyn Direc
         };
         let status = head.split(' ').nth(1)?.parse().ok()?;
         director.replied(&request, &Reply { status, head: head.clone() });
+        drop(working);
         match fault {
             Fault::DropAfter => return None,
             Fault::AnswerAfter(status, code) => {
