@@ -532,6 +532,12 @@ fn of_bucket(error: &BucketError) -> (Exit, Option<&'static str>) {
         BucketError::Store(error) => of_store(error),
         BucketError::Newer { .. } => (Exit::Failure, Some("install a newer version of workspace")),
         BucketError::Damaged { .. } => (Exit::Failure, Some("restore `bucket.json`, or use another bucket")),
+        BucketError::NotOurs { example, .. } if example.starts_with("data/") || example.starts_with("refs/") => (
+            Exit::Conflict,
+            Some(
+                "its `bucket.json` is gone, if workspace has used it: restore it from a backup, or `workspace init --yes` makes another",
+            ),
+        ),
         BucketError::NotOurs { .. } => (Exit::Conflict, Some("`--yes` to use it all the same, or another S3_BUCKET")),
         BucketError::NoConditions { .. } => {
             (Exit::Failure, Some("`--single-writer` if only one upload runs at a time, or another server"))

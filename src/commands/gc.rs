@@ -264,14 +264,18 @@ async fn collect_orphans(context: &Context, store: &Store, hosts: &Hosts, args: 
             return Ok(Vec::new());
         }
     }
+    let (mut removed, mut freed) = (0, 0);
     for orphan in &found {
         let deletion = orphans::remove(store, orphan).await?;
+        if deletion.refused.is_empty() {
+            (removed, freed) = (removed + 1, freed + orphan.found.bytes);
+        }
         if let Some((first, _)) = deletion.refused.first() {
             let number = count(deletion.refused.len() as u64, "object");
             output.warn(&format!("{}: the server keeps {number}, such as `{first}`", orphan.workspace));
         }
         warn_hidden(output, &orphan.workspace, deletion.hidden);
     }
-    output.note(&format!("Removed {} ({})", count(found.len() as u64, "orphan"), size(bytes)));
+    output.note(&format!("Removed {} ({})", count(removed, "orphan"), size(freed)));
     Ok(found)
 }

@@ -82,7 +82,16 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         format!("Recovered {versions} of {name} from {root} in {}", store.location())
     });
     if !args.dry_run {
-        output.hint(&format!("`workspace verify {name} --deep` reads all of it; tags have to be given anew"));
+        let unsure = report.versions.iter().filter(|version| !version.confirmed).count();
+        if unsure > 0 {
+            let versions = count(unsure as u64, "version");
+            output.warn(&format!(
+                "{versions} may have had another number: no host runs them, so theirs follow from the order"
+            ));
+        }
+        output.hint(&format!(
+            "`workspace verify {name} --deep` reads all of it; tags and retention were in the ref, and have to be set anew"
+        ));
     }
     Ok(Exit::Success.into())
 }

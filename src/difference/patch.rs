@@ -65,16 +65,11 @@ fn one(old: Option<&Entry>, new: Option<&Entry>, comparison: &Comparison) -> Vec
             text.extend(format!("--- {}\n+++ {}\n", name(old, &a), name(new, &b)).into_bytes());
             text.extend_from_slice(hunks);
         }
-        Comparison::Binary => text.extend(format!("Binary files {a} and {b} differ\n").into_bytes()),
-        Comparison::TooLarge => {
-            let bytes = |entry: Option<&Entry>| size(entry.map_or(0, Entry::size));
-            let line = format!(
-                "Files {a} and {b} differ ({}, {}): not compared, since it is more than {} a file or {} in all\n",
-                bytes(old),
-                bytes(new),
-                size(LARGEST),
-                size(MOST)
-            );
+        // As git has it, so that `git apply` can name it, or pass it over; sizes are told beside the patch.
+        Comparison::Binary | Comparison::TooLarge => {
+            let name =
+                |entry: Option<&Entry>, label: &str| entry.map_or_else(|| "/dev/null".to_owned(), |_| label.to_owned());
+            let line = format!("index 0000000..0000000\nBinary files {} and {} differ\n", name(old, &a), name(new, &b));
             text.extend(line.into_bytes());
         }
     }
