@@ -13,7 +13,7 @@ mod trees;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use faults::{Director, Fault, Proxy, Request};
 use servers::Server;
@@ -142,17 +142,23 @@ impl Site {
         assert!(report.damage.is_empty(), "{case}: {report:?}");
     }
 
-    /// One collection leaves what is needed and nothing else.
+    /// Collections leave what is needed and nothing else. More than one: what a client has given up may arrive after it.
     async fn is_clean(&self, name: &WorkspaceName, case: &str) {
         let (cache, hosts) = (Cache::at(None), Hosts::default());
         let collector = Collector { store: &self.direct, cache: &cache, bucket: &self.bucket, hosts: &hosts };
-        collector.collect(name, Options { grace: Duration::ZERO, dry_run: false }).await.unwrap();
-        let reference = version::read_reference(&self.direct, name).await.unwrap().unwrap().reference;
-        let keys = Keys::new(name, reference.root);
-        let needs = Needs::of(&self.direct, &cache, name, &reference, &hosts).await.unwrap();
-        for object in self.direct.list(&format!("data/{name}/")).await.unwrap() {
-            let item = keys.item(&object.key);
-            assert!(item.is_some_and(|item| needs.items.contains(&item)), "{case}: {} is left over", object.key);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            collector.collect(name, Options { grace: Duration::ZERO, dry_run: false }).await.unwrap();
+            let reference = version::read_reference(&self.direct, name).await.unwrap().unwrap().reference;
+            let keys = Keys::new(name, reference.root);
+            let needs = Needs::of(&self.direct, &cache, name, &reference, &hosts).await.unwrap();
+            let objects = self.direct.list(&format!("data/{name}/")).await.unwrap();
+            let is_needed = |key: &str| keys.item(key).is_some_and(|item| needs.items.contains(&item));
+            let left: Vec<&String> = objects.iter().map(|object| &object.key).filter(|key| !is_needed(key)).collect();
+            if left.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{case}: {left:?} are left over");
         }
     }
 }

@@ -444,11 +444,27 @@ async fn storm(operations: u64) {
     assert!(operations < 1_000 || count(&seen.slept_through) > 10);
 }
 
+/// What clients have given up may still arrive: waits until two looks find the same.
+async fn quiet(store: &Store) {
+    let keys = async || store.list("").await.unwrap().into_iter().map(|object| object.key).collect::<Vec<_>>();
+    let mut before = keys().await;
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = keys().await;
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+    panic!("something goes on writing");
+}
+
 /// In fair weather one collection leaves what is needed; and deletion leaves nothing.
 async fn clean_up(store: &Store, bucket: &Bucket) {
     let cache = Cache::at(None);
     let hosts = Hosts::default();
     let collector = Collector { store, cache: &cache, bucket, hosts: &hosts };
+    quiet(store).await;
     let (references, skipped) = version::all_references(store).await.unwrap();
     assert!(skipped.is_empty(), "{skipped:?}");
     for (name, _) in &references {
