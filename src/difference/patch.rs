@@ -4,9 +4,7 @@ use std::fmt::Write as _;
 
 use super::entries::Change;
 use super::text::Comparison;
-use super::{LARGEST, MOST};
 use crate::format::{Entry, Kind};
-use crate::output::size;
 
 /// The text of a change. An empty folder has none, as in git.
 pub fn write(change: &Change<'_>, comparison: &Comparison) -> Vec<u8> {
