@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::interrupt;
-use super::wait::{self, WaitArgs, WaitReport};
+use super::wait::{WaitArgs, WaitReport, Waited};
 use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::cli::Context;
@@ -187,26 +187,11 @@ pub async fn run(
     let report = report?;
     let seconds = began.elapsed().as_secs_f64();
     say(context, &report, &store.location(), seconds, args.wait.wait.is_some());
-    let wait = match args.wait.wait {
-        Some(limit) => Some(wait::run(context, &store, &report, limit, args.wait.hosts).await),
-        None => None,
-    };
-    // What was published is said even when nobody knows what became of it.
-    let (wait, failed) = match wait {
-        Some(Err(error)) => (None, Some(error)),
-        Some(Ok(wait)) => (Some(wait), None),
-        None => (None, None),
-    };
-    let exit = wait.as_ref().map_or(Exit::Success, |wait| wait.outcome.exit());
+    let (wait, end) = Waited::of(context, &store, &report, &args.wait).await.parts();
     if args.json {
         output.json(&Report::new(&report, &store, seconds, wait))?;
     }
-    match failed {
-        Some(error) => {
-            Err(error.context(format!("{}@{} is published, but nobody can wait for it", report.name, report.number)))
-        }
-        None => Ok(exit.into()),
-    }
+    end
 }
 
 /// Says what came of it.

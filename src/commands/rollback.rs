@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::interrupt;
 use super::publication::{Report, WriterArgs};
-use super::wait::{self, WaitArgs};
+use super::wait::{WaitArgs, Waited};
 use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::cli::Context;
@@ -104,27 +104,13 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let back = back?;
     let seconds = began.elapsed().as_secs_f64();
     say(context, &wanted, &back, &store.location(), args.wait.wait.is_some());
-    let wait = match args.wait.wait {
-        Some(limit) => Some(wait::run(context, &store, &back.report, limit, args.wait.hosts).await),
-        None => None,
-    };
-    // What was published is said even when nobody knows what became of it.
-    let (wait, failed) = match wait {
-        Some(Err(error)) => (None, Some(error)),
-        Some(Ok(wait)) => (Some(wait), None),
-        None => (None, None),
-    };
-    let exit = wait.as_ref().map_or(Exit::Success, |wait| wait.outcome.exit());
+    let (wait, end) = Waited::of(context, &store, &back.report, &args.wait).await.parts();
     if args.json {
         let RolledBack { origin, from, basis, .. } = back;
         let report = Report::new(&back.report, &store, seconds, wait);
         output.json(&RollbackReport { report, origin, from, basis })?;
     }
-    match failed {
-        Some(error) => Err(error
-            .context(format!("{}@{} is published, but nobody can wait for it", back.report.name, back.report.number))),
-        None => Ok(exit.into()),
-    }
+    end
 }
 
 fn say(context: &Context, wanted: &Rollback, back: &RolledBack, location: &str, waits: bool) {

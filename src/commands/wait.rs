@@ -1,6 +1,7 @@
 //! `--wait`: after a publication, until the hosts serve it.
 
 use std::collections::BTreeMap;
+use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use crate::format::{Keys, Reference};
 use crate::hosts::{Awaited, Hosts, Presence, Seen, Standing, judge};
 use crate::names::WorkspaceName;
 use crate::output::{count, escape};
-use crate::publish::Outcome;
+use crate::publish::{self, Outcome};
 use crate::store::{Store, StoreError};
 use crate::version;
 
@@ -46,6 +47,34 @@ pub struct WaitArgs {
     /// With `--wait`: at least so many hosts
     #[arg(long, value_name = "N", default_value_t = 1, requires = "wait", value_parser = clap::value_parser!(u32).range(1..))]
     pub hosts: u32,
+}
+
+/// What came of waiting, if anybody asked for it. What was published is said even when nobody knows what became of it, so a
+/// failure is told last, by [`Waited::parts`].
+pub struct Waited {
+    /// What the hosts did.
+    pub report: Option<WaitReport>,
+    failed: Option<anyhow::Error>,
+    exit: Exit,
+}
+
+impl Waited {
+    /// Waits for the version of a publication.
+    pub async fn of(context: &Context, store: &Store, published: &publish::Report, args: &WaitArgs) -> Self {
+        let Some(limit) = args.wait else { return Self { report: None, failed: None, exit: Exit::Success } };
+        match run(context, store, published, limit, args.hosts).await {
+            Ok(report) => Self { exit: report.outcome.exit(), report: Some(report), failed: None },
+            Err(error) => {
+                let text = format!("{}@{} is published, but nobody can wait for it", published.name, published.number);
+                Self { report: None, failed: Some(error.context(text)), exit: Exit::Success }
+            }
+        }
+    }
+
+    /// Apart: the report, and how the command ends.
+    pub fn parts(self) -> (Option<WaitReport>, anyhow::Result<ExitCode>) {
+        (self.report, self.failed.map_or_else(|| Ok(self.exit.into()), Err))
+    }
 }
 
 /// What waiting came to.
@@ -104,7 +133,7 @@ struct HostOutcome {
 }
 
 /// Waits, says how it goes, and what came of it. The version is published whatever happens here.
-pub async fn run(
+async fn run(
     context: &Context,
     store: &Store,
     published: &crate::publish::Report,
