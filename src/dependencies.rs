@@ -127,18 +127,9 @@ impl<'a> Snapshots<'a> {
             committing: Arc::default(),
         };
         let publication = Publication {
-            name: self.name.clone(),
-            folder: tree.to_owned(),
             source,
-            strict: false,
             message: Some(key.to_owned()),
-            author: None,
-            commit: None,
-            branch: None,
-            run: None,
-            tag: None,
-            expect: None,
-            supersede: false,
+            ..Publication::of(self.name.clone(), tree.to_owned())
         };
         let report = Box::pin(publisher.publish_again(&publication, &mut Session::new(look), true)).await?;
         if report.outcome == Outcome::Published {

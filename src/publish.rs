@@ -71,6 +71,26 @@ pub struct Publication {
     pub supersede: bool,
 }
 
+impl Publication {
+    /// Of a folder, with nothing said about it and no conditions.
+    pub fn of(name: WorkspaceName, folder: PathBuf) -> Self {
+        Self {
+            name,
+            folder,
+            source: SourceOptions::default(),
+            strict: false,
+            message: None,
+            author: None,
+            commit: None,
+            branch: None,
+            run: None,
+            tag: None,
+            expect: None,
+            supersede: false,
+        }
+    }
+}
+
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -28,7 +28,6 @@ use workspace::names::WorkspaceName;
 use workspace::output::{Silent, with_causes};
 use workspace::publish::{self, Changed, Publication, PublishError, Publisher, Report, Rollback};
 use workspace::settings::{Limits, StoreSettings};
-use workspace::source::SourceOptions;
 use workspace::store::Store;
 use workspace::store::bucket::{Bucket, WriteConsent};
 use workspace::upkeep::collect::{Collector, Options};
@@ -114,20 +113,7 @@ impl Site {
             consent: consent(),
             committing: Arc::default(),
         };
-        let publication = Publication {
-            name: name.clone(),
-            folder: folder.to_owned(),
-            source: SourceOptions::default(),
-            strict: false,
-            message: None,
-            author: None,
-            commit: None,
-            branch: None,
-            run: None,
-            tag: None,
-            expect: None,
-            supersede: false,
-        };
+        let publication = Publication::of(name.clone(), folder.to_owned());
         Box::pin(publisher.publish(&publication)).await
     }
 

@@ -31,7 +31,6 @@ use workspace::names::WorkspaceName;
 use workspace::output::Silent;
 use workspace::publish::{self, Changed, Outcome, Publication, PublishError, Publisher};
 use workspace::settings::Limits;
-use workspace::source::SourceOptions;
 use workspace::store::bucket::{Bucket, WriteConsent};
 use workspace::store::{Deletion, Store, StoreError};
 use workspace::upkeep::collect::{CollectError, Collector, Options};
@@ -222,20 +221,7 @@ async fn uploader(store: Store, name: WorkspaceName, pace: Arc<Pace>) -> BTreeSe
             consent: consent(),
             committing: Arc::default(),
         };
-        let publication = Publication {
-            name,
-            folder,
-            source: SourceOptions::default(),
-            strict: false,
-            message: None,
-            author: None,
-            commit: None,
-            branch: None,
-            run: None,
-            tag: None,
-            expect: None,
-            supersede: false,
-        };
+        let publication = Publication::of(name, folder);
         match Box::pin(publisher.publish(&publication)).await {
             Ok(report) if report.outcome == Outcome::Published => {
                 published.insert(report.id);

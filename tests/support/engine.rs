@@ -13,7 +13,6 @@ use workspace::names::Selector;
 use workspace::output::Silent;
 use workspace::publish::{Publication, PublishError, Publisher, Report};
 use workspace::settings::{Backend, Limits, StoreSettings};
-use workspace::source::SourceOptions;
 use workspace::store::Store;
 use workspace::store::bucket::WriteConsent;
 
@@ -50,20 +49,7 @@ impl Engine {
 
     /// The publication of a folder, to be changed by the test.
     pub fn publication(name: &str, folder: &Path) -> Publication {
-        Publication {
-            name: name.parse().unwrap(),
-            folder: folder.to_owned(),
-            source: SourceOptions::default(),
-            strict: false,
-            message: None,
-            author: None,
-            commit: None,
-            branch: None,
-            run: None,
-            tag: None,
-            expect: None,
-            supersede: false,
-        }
+        Publication::of(name.parse().unwrap(), folder.to_owned())
     }
 
     /// Publishes.

@@ -12,7 +12,6 @@ use crate::cache::Cache;
 use crate::output::Silent;
 use crate::publish::{self, Publication, Publisher, Rollback};
 use crate::settings::{Backend, Limits, StoreSettings};
-use crate::source::SourceOptions;
 use crate::store::Condition;
 use crate::store::bucket::WriteConsent;
 
@@ -55,20 +54,7 @@ impl Scene {
         std::fs::write(folder.path().join("workspace.yaml"), "runtime: custom\nimage: x\nstart: ./serve\n").unwrap();
         for text in texts {
             std::fs::write(folder.path().join("serve"), text).unwrap();
-            let publication = Publication {
-                name: "app".parse().unwrap(),
-                folder: folder.path().to_owned(),
-                source: SourceOptions::default(),
-                strict: false,
-                message: None,
-                author: None,
-                commit: None,
-                branch: None,
-                run: None,
-                tag: None,
-                expect: None,
-                supersede: false,
-            };
+            let publication = Publication::of("app".parse().unwrap(), folder.path().to_owned());
             self.publisher(async |publisher| publisher.publish(&publication).await.unwrap()).await;
         }
     }
