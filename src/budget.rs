@@ -1,7 +1,7 @@
 //! The bytes that one process may hold at once: packs, request bodies and decode buffers share one budget, and
 //! concurrency follows from it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -42,7 +42,10 @@ impl Budget {
 
 /// How many threads read, hash and compress at once.
 pub fn threads() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from).min(16)
+    // Finding it out reads the files of control groups.
+    static THREADS: LazyLock<usize> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(2, usize::from).min(16));
+    *THREADS
 }
 
 impl Taken {

@@ -10,21 +10,19 @@
 //! Nothing here is believed blindly: an index entry counts only while the file looks the same and was at rest when it was
 //! hashed, a manifest must add up to the digest in its ref.
 
-use std::collections::HashMap;
+mod index;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
 use crate::format::Hash;
-use crate::source::Stat;
 
-/// As in git's index: a file that changed within this time before it was hashed may change again without its times
-/// telling. Nanoseconds.
-const AT_REST: i64 = 2_000_000_000;
+pub use index::Index;
+
 /// First byte of an index file; another one means another layout, and the file is ignored.
 const INDEX_FORMAT: u8 = 1;
 
@@ -34,44 +32,10 @@ pub struct Cache {
     folder: Option<PathBuf>,
 }
 
-/// What is known of the files of one folder.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Index {
-    files: HashMap<String, Remembered>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Remembered {
-    stat: Stat,
-    /// When its hash began, nanoseconds since 1970.
-    hashed: i64,
-    hash: Hash,
-}
-
 /// The time of day, nanoseconds since 1970.
 pub fn nanoseconds_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
-
-impl Index {
-    /// The digest of a file that looks as it did when it was hashed.
-    pub fn find(&self, path: &str, stat: &Stat) -> Option<Hash> {
-        let known = self.files.get(path)?;
-        let unchanged = Stat { executable: stat.executable, ..known.stat } == *stat
-            && stat.mtime.max(stat.ctime) + AT_REST <= known.hashed;
-        unchanged.then_some(known.hash)
-    }
-
-    /// Remembers a digest.
-    pub fn insert(&mut self, path: &str, stat: Stat, hashed: i64, hash: Hash) {
-        self.files.insert(path.to_owned(), Remembered { stat, hashed, hash });
-    }
-
-    /// Forgets all paths but those that please.
-    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
-        self.files.retain(|path, _| keep(path));
-    }
 }
 
 impl Cache {
@@ -170,19 +134,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_hashed_while_it_was_young_is_not_trusted() {
-        let stat = Stat { size: 1, mtime: 10_000_000_000, ctime: 10_000_000_000, inode: 1, executable: false };
-        let mut index = Index::default();
-        index.insert("a", stat, 11_000_000_000, Hash::of(b"a"));
-        assert_eq!(index.find("a", &stat), None);
-        index.insert("a", stat, 12_000_000_000, Hash::of(b"a"));
-        assert_eq!(index.find("a", &stat), Some(Hash::of(b"a")));
-        assert_eq!(index.find("a", &Stat { executable: true, ..stat }), Some(Hash::of(b"a")));
-        assert_eq!(index.find("a", &Stat { inode: 2, ..stat }), None);
-        assert_eq!(index.find("a", &Stat { ctime: 9, ..stat }), None);
-    }
+    use crate::source::Stat;
 
     #[test]
     fn what_is_kept_is_read_again() {

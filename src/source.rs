@@ -11,6 +11,7 @@ mod explain;
 mod git;
 mod git_files;
 mod guard;
+mod listing;
 mod pattern;
 mod provenance;
 mod rules;
@@ -55,13 +56,25 @@ pub struct Selection {
     pub entries: Vec<SourceEntry>,
     /// What does not: folders are named once, without what is in them.
     pub excluded: Vec<Excluded>,
-    /// What the person ought to look at.
-    pub warnings: Vec<String>,
+    /// What the walk has met and the person ought to look at.
+    pub noticed: Vec<String>,
     /// Whether it is source, in which something to run may be found.
     pub is_source: bool,
     /// The folders that were looked into, nothing for the root, each other with a `/` at its end: what comes and goes elsewhere
     /// is no source.
     pub folders: Vec<String>,
+}
+
+impl Selection {
+    /// What the person ought to look at before anything is sent.
+    pub fn warnings(&self, limits: Limits) -> Vec<String> {
+        let mut warnings = self.noticed.clone();
+        if self.is_source {
+            warnings.extend(guard::case_collisions(&self.entries));
+            warnings.extend(guard::large_files(&self.entries, limits));
+        }
+        warnings
+    }
 }
 
 /// Whether a file goes or stays is decided by its content, too.

@@ -15,6 +15,8 @@ pub const MAX_PATH: usize = 4_096;
 pub const MAX_PART: usize = 255;
 /// Deepest nesting.
 pub const MAX_DEPTH: usize = 256;
+/// Bytes of entries that are hashed at once.
+const HASHED: usize = 64 << 10;
 
 /// A path inside a tree.
 ///
@@ -63,7 +65,15 @@ impl FromStr for TreePath {
     type Err = PathError;
 
     fn from_str(text: &str) -> Result<Self, PathError> {
-        let refuse = |reason| Err(PathError { path: text.to_owned(), reason });
+        text.to_owned().try_into()
+    }
+}
+
+impl TryFrom<String> for TreePath {
+    type Error = PathError;
+
+    fn try_from(text: String) -> Result<Self, PathError> {
+        let refuse = |reason| Err(PathError { path: text.clone(), reason });
         if text.len() > MAX_PATH {
             return refuse("it is longer than 4096 bytes");
         }
@@ -86,13 +96,6 @@ impl FromStr for TreePath {
             return refuse("it is nested more than 256 deep");
         }
         Ok(Self(text.into()))
-    }
-}
-
-impl TryFrom<String> for TreePath {
-    type Error = PathError;
-    fn try_from(text: String) -> Result<Self, PathError> {
-        text.parse()
     }
 }
 
@@ -197,36 +200,62 @@ impl Entry {
     }
 }
 
+/// What of an entry makes trees equal or not.
+#[derive(Debug, Clone, Copy)]
+pub enum Leaf<'a> {
+    /// A file: whether it is executable, and the digest of its content.
+    File(bool, Hash),
+    /// A link with its text.
+    Link(&'a str),
+    /// An empty folder.
+    Directory,
+}
+
 /// The digest of a whole tree: equal trees, and only they, have the same.
 ///
 /// BLAKE3 over all entries in the order of their paths; each is one byte (`f` file, `x` executable file, `l` link, `d`
 /// empty folder), the path's length (u32, little-endian) and bytes, then the content's digest (files) or the target's
 /// length and bytes (links).
 pub fn digest<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Hash {
+    digest_of(entries.into_iter().map(|entry| {
+        let leaf = match &entry.kind {
+            Kind::File { executable, hash, .. } => Leaf::File(*executable, *hash),
+            Kind::Link { target } => Leaf::Link(target),
+            Kind::Directory => Leaf::Directory,
+        };
+        (&entry.path, leaf)
+    }))
+}
+
+/// The same, of paths and what stands at them.
+pub fn digest_of<'a>(leaves: impl IntoIterator<Item = (&'a TreePath, Leaf<'a>)>) -> Hash {
     let mut hasher = blake3::Hasher::new();
-    let text = |hasher: &mut blake3::Hasher, text: &str| {
+    // BLAKE3 takes many blocks at once faster than one after the other.
+    let mut waiting = Vec::with_capacity(2 * HASHED);
+    let text = |waiting: &mut Vec<u8>, text: &str| {
         // Paths and link targets are at most 4,096 bytes.
-        hasher.update(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
-        hasher.update(text.as_bytes());
+        waiting.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
+        waiting.extend_from_slice(text.as_bytes());
     };
-    for entry in entries {
-        match &entry.kind {
-            Kind::File { executable, hash, .. } => {
-                hasher.update(if *executable { b"x" } else { b"f" });
-                text(&mut hasher, entry.path.as_str());
-                hasher.update(hash.as_bytes());
-            }
-            Kind::Link { target } => {
-                hasher.update(b"l");
-                text(&mut hasher, entry.path.as_str());
-                text(&mut hasher, target);
-            }
-            Kind::Directory => {
-                hasher.update(b"d");
-                text(&mut hasher, entry.path.as_str());
-            }
+    for (path, leaf) in leaves {
+        waiting.push(match leaf {
+            Leaf::File(true, _) => b'x',
+            Leaf::File(false, _) => b'f',
+            Leaf::Link(_) => b'l',
+            Leaf::Directory => b'd',
+        });
+        text(&mut waiting, path.as_str());
+        match leaf {
+            Leaf::File(_, hash) => waiting.extend_from_slice(hash.as_bytes()),
+            Leaf::Link(target) => text(&mut waiting, target),
+            Leaf::Directory => {}
+        }
+        if waiting.len() >= HASHED {
+            hasher.update(&waiting);
+            waiting.clear();
         }
     }
+    hasher.update(&waiting);
     hasher.finalize().into()
 }
 

@@ -16,7 +16,6 @@ use super::writable::{open_for_writing, open_known};
 use super::{Outcome, Publication, PublishError, Report};
 use crate::budget::Budget;
 use crate::cache::Cache;
-use crate::format::tree::digest;
 use crate::format::{Keys, Reference, Row};
 use crate::names::{Tag, WorkspaceName};
 use crate::output::{Observer, Phase, with_causes};
@@ -250,7 +249,7 @@ impl Publisher<'_> {
                 return Ok(report);
             }
             open_known(self.store, self.cache, &self.consent).await?;
-            let plan = self.detect(look, state)?;
+            let plan = self.detect(publication, look, state)?;
             let (contents, loaded) = match self.known_contents(publication, state).await {
                 Err(PublishError::Version(
                     error @ (VersionError::Store(StoreError::NotFound { .. }) | VersionError::Object { .. }),
@@ -327,8 +326,7 @@ impl Publisher<'_> {
             // A file moved while it was hashed: packing will meet the same and look again.
             return Ok(None);
         }
-        let Some(entries) = look.entries() else { return Ok(None) };
-        if digest(&entries) != current.tree {
+        if look.digest() != Some(current.tree) {
             return Ok(None);
         }
         if let Some(tag) = &publication.tag
@@ -344,7 +342,7 @@ impl Publisher<'_> {
     async fn equals_current(&self, look: &mut Look, state: &State) -> Result<bool, PublishError> {
         let hashed = self.hash(look).await?;
         let current = state.read.reference.current_row();
-        Ok(hashed && look.entries().zip(current).is_some_and(|(entries, current)| digest(&entries) == current.tree))
+        Ok(hashed && current.is_some_and(|current| look.digest() == Some(current.tree)))
     }
 
     /// Hashes what is not known. False when a file moved.

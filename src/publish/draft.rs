@@ -31,12 +31,17 @@ const DRAFTED: u64 = 1_024;
 const DELTA: u64 = 64 << 10;
 
 impl Publisher<'_> {
-    pub(super) fn detect(&self, look: &Look, state: &mut State) -> Result<Option<Plan>, PublishError> {
+    pub(super) fn detect(
+        &self,
+        publication: &Publication,
+        look: &Look,
+        state: &mut State,
+    ) -> Result<Option<Plan>, PublishError> {
         if !look.selection.is_source {
             return Ok(None);
         }
         let detection = application::detect(&Tree::of(&look.selection))?;
-        for warning in look.selection.warnings.iter().chain(&detection.warnings) {
+        for warning in look.selection.warnings(publication.source.limits).iter().chain(&detection.warnings) {
             self.warn(state, warning);
         }
         state.runnable = detection.plan.as_ref().is_some_and(is_runnable);
@@ -101,7 +106,9 @@ impl Publisher<'_> {
             older.entry(row.base).or_default().push(row);
         }
         for (base, rows) in older.into_iter().rev() {
-            contents.absorb(self.older_contents(reference.root, base, &rows).unwrap_or_default());
+            // Most versions share the base of the current one, which has been read.
+            let known = (base == current.base).then(|| loaded.base.as_ref().unwrap_or(&loaded.manifest));
+            contents.absorb(self.older_contents(reference.root, base, known, &rows).unwrap_or_default());
         }
         contents.retain(|_, location| !folded.contains(&location.pack.id));
         Ok((Arc::new(contents), Some(loaded)))
@@ -109,8 +116,21 @@ impl Publisher<'_> {
 
     /// The contents of those versions on one base whose manifests this machine has. The base is read once for all of them,
     /// since a workspace keeps a hundred versions.
-    fn older_contents(&self, root: Ulid, base_id: Ulid, rows: &[&Row]) -> Option<ContentIndex> {
-        let mut base = manifest::decode(&self.cache.manifest(root, base_id)?).ok()?;
+    fn older_contents(
+        &self,
+        root: Ulid,
+        base_id: Ulid,
+        known: Option<&Manifest>,
+        rows: &[&Row],
+    ) -> Option<ContentIndex> {
+        let read;
+        let base = match known {
+            Some(base) => base,
+            None => {
+                read = manifest::decode(&self.cache.manifest(root, base_id)?).ok()?;
+                &read
+            }
+        };
         let mut contents = ContentIndex::default();
         // What every version on this base has replaced or removed is in none of them, and may be collected.
         let mut replaced: Option<HashSet<TreePath>> = None;
@@ -118,7 +138,7 @@ impl Publisher<'_> {
             let mut other = HashSet::new();
             if let Some(delta) = row.delta {
                 let Some(bytes) = self.cache.manifest(root, delta) else { continue };
-                let Ok((changes, gone)) = manifest::decode_changes(&bytes, base_id, &base) else { continue };
+                let Ok((changes, gone)) = manifest::decode_changes(&bytes, base_id, base) else { continue };
                 if changes.header.tree != row.tree {
                     continue;
                 }
@@ -131,8 +151,7 @@ impl Publisher<'_> {
             });
         }
         let replaced = replaced?;
-        base.entries.retain(|entry| !replaced.contains(&entry.path));
-        contents.add_manifest(&base);
+        contents.add_entries(base, |entry| !replaced.contains(&entry.path));
         Some(contents)
     }
 

@@ -9,6 +9,7 @@ use super::scan::{self, Hashed};
 use super::{Preview, PublishError};
 use crate::application::{self, SourceTree};
 use crate::cache::{Cache, Index};
+use crate::format::tree::{Leaf, digest_of};
 use crate::format::{Content, Entry, Hash, Kind};
 use crate::source::{self, Selection, SourceEntry, SourceKind, SourceOptions, Stat};
 
@@ -27,7 +28,7 @@ pub fn preview(folder: &Path, options: &SourceOptions) -> Result<Preview, Publis
     Ok(Preview {
         entries: selection.entries.iter().map(|entry| (entry.path.to_string(), bytes(entry))).collect(),
         plan: detection.plan,
-        warnings: selection.warnings.iter().chain(&detection.warnings).cloned().collect(),
+        warnings: selection.warnings(options.limits).into_iter().chain(detection.warnings).collect(),
         excluded: selection.excluded,
     })
 }
@@ -62,15 +63,22 @@ pub struct Look {
     /// The digest of each entry that is a file, once it is known.
     pub hashes: Vec<Option<Hash>>,
     index: Index,
+    /// Whether the index knows more than what was read from the cache.
+    learned: bool,
 }
 
 impl Look {
     /// Walks the folder, and asks the index.
     pub fn take(folder: &Path, options: &SourceOptions, cache: &Cache) -> Result<Self, PublishError> {
-        let selection = source::select(folder, options)?;
-        let index = cache.index(&selection.root);
+        let (selection, index) = std::thread::scope(|scope| {
+            // Where the folder is none, the walk says so.
+            let index = scope.spawn(|| folder.canonicalize().map(|root| cache.index(&root)).unwrap_or_default());
+            let selection = source::select(folder, options);
+            (selection, index.join().expect("reading the index does not panic"))
+        });
+        let selection = selection?;
         let hashes = scan::known(&selection.entries, &index);
-        Ok(Self { selection, hashes, index })
+        Ok(Self { selection, hashes, index, learned: false })
     }
 
     /// Walks the folder again; what was hashed before is known.
@@ -112,6 +120,26 @@ impl Look {
         entry.kind = SourceKind::File(hashed.stat);
         self.hashes[at] = Some(hashed.hash);
         self.index.insert(entry.path.as_str(), hashed.stat, hashed.began, hashed.hash);
+        self.learned = true;
+    }
+
+    /// The digest of the whole tree. Nothing while that of a file is missing.
+    pub fn digest(&self) -> Option<Hash> {
+        let mut missing = false;
+        let leaves = self.selection.entries.iter().zip(&self.hashes).map_while(|(entry, hash)| {
+            let leaf = match (&entry.kind, hash) {
+                (SourceKind::File(stat), Some(hash)) => Leaf::File(stat.executable, *hash),
+                (SourceKind::Link(target), _) => Leaf::Link(target),
+                (SourceKind::Directory, _) => Leaf::Directory,
+                (SourceKind::File(_), None) => {
+                    missing = true;
+                    return None;
+                }
+            };
+            Some((&entry.path, leaf))
+        });
+        let digest = digest_of(leaves);
+        (!missing).then_some(digest)
     }
 
     /// The entries, without saying where contents lie. Nothing while a digest is missing.
@@ -135,6 +163,10 @@ impl Look {
 
     /// Keeps what is known of the files that are there.
     pub fn save(&mut self, cache: &Cache) {
+        let files = self.selection.entries.iter().filter(|entry| matches!(entry.kind, SourceKind::File(_))).count();
+        if !self.learned && self.index.files() <= files {
+            return;
+        }
         let paths: HashSet<&str> = self.selection.entries.iter().map(|entry| entry.path.as_str()).collect();
         self.index.retain(|path| paths.contains(path));
         cache.save_index(&self.selection.root, &self.index);

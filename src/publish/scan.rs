@@ -137,6 +137,7 @@ fn digest(path: &Path) -> Result<Hashed, ReadFailure> {
 /// What is known of the files before any is read: empty ones, and those that the index knows.
 pub fn known(entries: &[SourceEntry], index: &Index) -> Vec<Option<Hash>> {
     let empty = Hash::of(b"");
+    let mut index = index.in_order();
     entries
         .iter()
         .map(|entry| match &entry.kind {

@@ -1,12 +1,14 @@
 //! Everything in a folder but what is known: what an installation has put beside the source.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use super::walk::{list, utf8};
+use super::listing::{Listing, Named};
+use super::walk::utf8;
 use super::{Selection, SourceEntry, SourceError, SourceKind, Stat};
 use crate::format::TreePath;
 
@@ -19,17 +21,17 @@ pub(super) fn select(root: &Path, known: &BTreeSet<String>) -> Result<Selection,
     let mut entries = Vec::new();
     let mut folders = vec![(root.to_owned(), String::new())];
     while let Some((folder, prefix)) = folders.pop() {
-        let listing = match list(&folder) {
+        let listing = match Listing::read(&folder) {
             // Gone since its own folder was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             other => other.map_err(|error| SourceError::unreadable(&folder, error))?,
         };
-        if listing.is_empty() && !prefix.is_empty() && !known.contains(prefix.trim_end_matches('/')) {
+        if listing.names.is_empty() && !prefix.is_empty() && !known.contains(prefix.trim_end_matches('/')) {
             let path = prefix.trim_end_matches('/').parse::<TreePath>()?;
             entries.push(SourceEntry { path, kind: SourceKind::Directory });
         }
-        for (name, kind) in listing {
-            let at = folder.join(&name);
+        for Named { name, kind } in listing.names {
+            let at = folder.join(OsStr::from_bytes(&name));
             let path = format!("{prefix}{}", utf8(name.into_vec())?);
             if path == OWN {
                 continue;
@@ -57,7 +59,7 @@ pub(super) fn select(root: &Path, known: &BTreeSet<String>) -> Result<Selection,
         root: root.to_owned(),
         entries,
         excluded: Vec::new(),
-        warnings: Vec::new(),
+        noticed: Vec::new(),
         is_source: false,
         folders: Vec::new(),
     })

@@ -1,5 +1,7 @@
 //! What is left out without anybody saying so.
 
+use std::borrow::Cow;
+
 /// Left out where it is not tracked, in gitignore syntax. `vendor/` counts only beside a `composer.json`.
 pub const PATTERNS: &[&str] = &[
     "node_modules/",
@@ -48,6 +50,11 @@ const KEY_EXTENSIONS: &[&str] = &["p12", "pfx", "ppk", "jks", "keystore"];
 /// These may also hold certificates, so their first bytes decide.
 const PERHAPS_KEY_EXTENSIONS: &[&str] = &["pem", "key"];
 
+/// In lower case, as far as letters of ASCII go.
+fn lowered(text: &str) -> Cow<'_, str> {
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) { text.to_ascii_lowercase().into() } else { text.into() }
+}
+
 /// What a name says about a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suspicion {
@@ -61,8 +68,8 @@ pub enum Suspicion {
 
 /// Whether a file's name is one of a secret, in whatever case: some file systems don't tell `.ENV` from `.env`.
 pub fn suspicion(name: &str) -> Suspicion {
-    let name = name.to_ascii_lowercase();
-    let name = name.as_str();
+    let name = lowered(name);
+    let name = &*name;
     if name == ".env" || name == ".envrc" {
         return Suspicion::Certain;
     }
@@ -115,10 +122,13 @@ pub enum Clue {
 
 /// Whether a path, relative to the tree, looks like that of credentials.
 pub fn clue(path: &str) -> Clue {
-    let path = path.to_ascii_lowercase();
-    let path = path.as_str();
-    let name = path.rsplit('/').next().unwrap_or_default();
-    let ends = |end: &&str| path.strip_suffix(*end).is_some_and(|before| before.is_empty() || before.ends_with('/'));
+    let name = lowered(path.rsplit('/').next().unwrap_or_default());
+    let name = &*name;
+    let ends = |end: &&str| {
+        // Most names are none of these, whatever the folder is called.
+        end.ends_with(name)
+            && lowered(path).strip_suffix(*end).is_some_and(|before| before.is_empty() || before.ends_with('/'))
+    };
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     if CREDENTIALS.iter().any(ends) || CREDENTIAL_EXTENSIONS.contains(&extension) {
         return Clue::Name;

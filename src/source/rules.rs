@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::git_files::{GitPlaces, IgnoreSettings};
 use super::pattern::Patterns;
@@ -31,17 +32,18 @@ pub enum Verdict {
     Leave(Rule),
 }
 
-/// The ignore files of one kind between the root and the folder being walked.
-#[derive(Debug, Default)]
+/// The ignore files of one kind between the root and the folder being walked. A copy is cheap, and may go another way.
+#[derive(Debug, Clone, Default)]
 pub struct IgnoreStack {
     name: &'static str,
     ignore_case: bool,
-    levels: Vec<Option<Level>>,
+    deepest: Option<Arc<Level>>,
 }
 
 /// An ignore file.
 #[derive(Debug)]
 struct Level {
+    above: Option<Arc<Level>>,
     /// How people call it.
     shown: String,
     /// Its patterns count from here.
@@ -59,7 +61,7 @@ impl IgnoreStack {
     /// enters `top` itself.
     pub fn of_work_tree(top: &Path, places: &GitPlaces) -> Result<Self, SourceError> {
         let settings = IgnoreSettings::of(top, places);
-        let mut stack = Self { name: GIT_IGNORE, ignore_case: settings.ignore_case, levels: Vec::new() };
+        let mut stack = Self { name: GIT_IGNORE, ignore_case: settings.ignore_case, deepest: None };
         for (file, shown) in [(settings.excludes_file, None), (settings.info_exclude, Some(".git/info/exclude"))] {
             let Some(file) = file else { continue };
             let shown = shown.map_or_else(|| file.display().to_string(), str::to_owned);
@@ -81,21 +83,18 @@ impl IgnoreStack {
             content.map(parse).transpose().map_err(too_many)
         });
         let patterns = patterns.map_err(|error| SourceError::unreadable(file, error))?;
-        let patterns = patterns.filter(|patterns| !patterns.is_empty());
-        self.levels.push(patterns.map(|patterns| Level { shown, folder: folder.to_owned(), patterns }));
+        if let Some(patterns) = patterns.filter(|patterns| !patterns.is_empty()) {
+            let above = self.deepest.take();
+            self.deepest = Some(Arc::new(Level { above, shown, folder: folder.components().collect(), patterns }));
+        }
         Ok(())
-    }
-
-    /// Leaves the folder entered last.
-    pub fn leave(&mut self) {
-        self.levels.pop();
     }
 
     /// What the deepest ignore file that knows the path says. `path` is absolute.
     pub fn verdict(&self, path: &Path, is_directory: bool) -> Verdict {
-        for level in self.levels.iter().rev().flatten() {
-            let Ok(below) = path.strip_prefix(&level.folder) else { continue };
-            let Some(pattern) = level.patterns.find(below.as_os_str().as_bytes(), is_directory) else { continue };
+        for level in std::iter::successors(self.deepest.as_deref(), |level| level.above.as_deref()) {
+            let Some(below) = below(path, &level.folder) else { continue };
+            let Some(pattern) = level.patterns.find(below, is_directory) else { continue };
             let line = Line { file: level.shown.clone(), line: pattern.line, pattern: pattern.text.clone() };
             return if pattern.takes_back {
                 Verdict::Take { line, by_name: pattern.says_a_name }
@@ -105,6 +104,12 @@ impl IgnoreStack {
         }
         Verdict::Silent
     }
+}
+
+/// What follows of a path after a folder that it lies in. Neither ends with a `/`.
+fn below<'p>(path: &'p Path, folder: &Path) -> Option<&'p [u8]> {
+    let rest = path.as_os_str().as_bytes().strip_prefix(folder.as_os_str().as_bytes())?;
+    if folder == Path::new("/") { Some(rest) } else { rest.strip_prefix(b"/") }
 }
 
 /// The content of an ignore file; nothing where there is none. A folder of that name is no ignore file.

@@ -2,19 +2,24 @@
 //!
 //! A folder that is left out is never opened (`node_modules/` costs one look), except to find out whether it is empty.
 
+mod crew;
 mod fate;
 mod listed;
 
 use std::collections::{BTreeMap, HashSet};
-use std::ffi::OsString;
-use std::fs::{self, FileType};
+use std::ffi::OsStr;
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType};
 
 use super::explain::name_git_rules;
 use super::git_files::{is_top, is_torn_off};
 use super::guard::{self, some_of};
+use super::listing::{Listing, Named};
 use super::rules::{Defaults, GIT_IGNORE, IgnoreStack, Verdict, WORKSPACE_IGNORE};
 use super::{
     Admission, Excluded, Line, Rule, Selection, SourceEntry, SourceError, SourceKind, SourceOptions, Stat, git,
@@ -50,12 +55,14 @@ pub(super) fn walk(
     options: &SourceOptions,
     asked: Option<&str>,
 ) -> Result<(Selection, Option<Answer>), SourceError> {
-    let mut walk = Walk::new(root, options, asked)?;
-    let inherited = Inherited { listed: walk.listed_root, ..Inherited::default() };
-    walk.folder(root, "", &inherited)?;
-    walk.folders_unknown_to_git()?;
-    let answer = walk.answer.take();
-    Ok((walk.finish()?, answer))
+    let walk = Walk { root, options, asked, defaults: Defaults::new() };
+    let mut found = Found::default();
+    let inherited = walk.at_the_root(&mut found)?;
+    let folder = Folder { path: root.to_owned(), prefix: String::new(), inherited: inherited.clone() };
+    crew::walk(&walk, vec![folder], &mut found)?;
+    walk.folders_unknown_to_git(&inherited, &mut found)?;
+    let answer = found.answer.take();
+    Ok((walk.finish(found)?, answer))
 }
 
 /// Why the path that is asked for goes.
@@ -65,79 +72,101 @@ pub(super) struct Answer {
     pub(super) listed: bool,
 }
 
+/// Who says what is ignored.
+#[derive(Debug, Clone)]
+enum Authority {
+    /// git, which has listed the repository.
+    Git(Arc<Listed>),
+    /// Ignore files, where git can't be asked.
+    IgnoreFiles(IgnoreStack),
+}
+
 /// What a folder passes on to what is in it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Inherited {
     /// `.workspaceignore` takes the folder back by this line, whatever other rules say.
     taken_back: Option<Line>,
     /// The folder is left out but for tracked files.
     tracked_only: Option<Rule>,
-    /// It lies in a work tree that git has listed; elsewhere ignore files are read.
-    listed: bool,
+    authority: Authority,
+    /// Our own ignore files.
+    own: IgnoreStack,
 }
 
+/// A folder that may hold source.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    /// Its path below the root, empty or ending with `/`.
+    prefix: String,
+    inherited: Inherited,
+}
+
+/// What every folder is looked at with.
 struct Walk<'a> {
     root: &'a Path,
     options: &'a SourceOptions,
-    /// What is asked for, and the answer.
+    /// What is asked for.
     asked: Option<&'a str>,
-    answer: Option<Answer>,
-    git: Listed,
-    listed_root: bool,
-    own: IgnoreStack,
-    /// git's ignore files, for each repository around the folder that git has not listed.
-    ignore_files: Vec<IgnoreStack>,
     defaults: Defaults,
+}
+
+/// What was found in some folders.
+#[derive(Default)]
+struct Found {
+    /// For what was asked for.
+    answer: Option<Answer>,
     entries: Vec<SourceEntry>,
     excluded: Vec<Excluded>,
-    warnings: Vec<String>,
+    /// With the path that each is about, for their order.
+    warnings: Vec<(String, String)>,
     unknown_to_git: Vec<(PathBuf, String)>,
     folders: Vec<String>,
     /// Lock files that a rule leaves out.
     locks: HashSet<String>,
     /// What goes and looks like credentials.
     credentials: Vec<String>,
+    /// What git has listed.
+    listed: Vec<Arc<Listed>>,
 }
 
-impl<'a> Walk<'a> {
-    fn new(root: &'a Path, options: &'a SourceOptions, asked: Option<&'a str>) -> Result<Self, SourceError> {
-        let mut walk = Self {
-            root,
-            options,
-            asked,
-            answer: None,
-            git: Listed::default(),
-            listed_root: false,
-            own: IgnoreStack::new(WORKSPACE_IGNORE),
-            ignore_files: Vec::new(),
-            defaults: Defaults::new(),
-            entries: Vec::new(),
-            excluded: Vec::new(),
-            warnings: Vec::new(),
-            unknown_to_git: Vec::new(),
-            folders: Vec::new(),
-            locks: HashSet::new(),
-            credentials: Vec::new(),
-        };
-        if let Some(listing) = git::list(root)? {
-            walk.git.add(listing, "");
-            walk.listed_root = true;
+impl Found {
+    fn join(&mut self, other: Self) {
+        self.answer = self.answer.take().or(other.answer);
+        self.entries.extend(other.entries);
+        self.excluded.extend(other.excluded);
+        self.warnings.extend(other.warnings);
+        self.unknown_to_git.extend(other.unknown_to_git);
+        self.folders.extend(other.folders);
+        self.locks.extend(other.locks);
+        self.credentials.extend(other.credentials);
+        self.listed.extend(other.listed);
+    }
+
+    fn warn(&mut self, path: &str, warning: String) {
+        self.warnings.push((path.to_owned(), warning));
+    }
+}
+
+impl Walk<'_> {
+    fn at_the_root(&self, found: &mut Found) -> Result<Inherited, SourceError> {
+        let authority = if let Some(listing) = git::list(self.root)? {
+            let listed = Arc::new(Listed::new(listing, "", None));
+            found.listed.push(Arc::clone(&listed));
+            Authority::Git(listed)
         } else {
-            let files = walk.ignore_files_above()?;
-            walk.ignore_files.push(files);
-        }
-        Ok(walk)
+            Authority::IgnoreFiles(self.ignore_files_above(found)?)
+        };
+        Ok(Inherited { taken_back: None, tracked_only: None, authority, own: IgnoreStack::new(WORKSPACE_IGNORE) })
     }
 
     /// Where git has not listed the root: the rules of the work tree around it, should git only be missing.
-    fn ignore_files_above(&mut self) -> Result<IgnoreStack, SourceError> {
+    fn ignore_files_above(&self, found: &mut Found) -> Result<IgnoreStack, SourceError> {
         let none = IgnoreStack::new(GIT_IGNORE);
         if is_torn_off(self.root) {
-            self.warnings.push(
-                "`.git` names a repository that is not there: ignore files alone decide, and what git tracked against \
-                 them is left out"
-                    .to_owned(),
-            );
+            let warning = "`.git` names a repository that is not there: ignore files alone decide, and what git tracked against \
+                 them is left out";
+            found.warn("", warning.to_owned());
             return Ok(none);
         }
         let Some(top) = git::work_tree_above(self.root) else { return Ok(none) };
@@ -154,95 +183,105 @@ impl<'a> Walk<'a> {
                 return Ok(none);
             }
         }
-        self.warnings.push(
-            "git is not installed: files that it tracks although an ignore rule excludes them are left out".to_owned(),
-        );
+        let warning = "git is not installed: files that it tracks although an ignore rule excludes them are left out";
+        found.warn("", warning.to_owned());
         Ok(files)
     }
 
-    /// Walks one folder. `prefix` is its path below the root, empty or ending with `/`.
-    fn folder(&mut self, folder: &Path, prefix: &str, inherited: &Inherited) -> Result<(), SourceError> {
-        let listing = match list(folder) {
-            // Gone since its parent was read: then it isn't there.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !prefix.is_empty() => return Ok(()),
-            other => other.map_err(|error| SourceError::unreadable(folder, error))?,
+    /// Looks into one folder; what lies deeper is handed out.
+    fn look_into(&self, folder: Folder, found: &mut Found, deeper: &mut Vec<Folder>) -> Result<(), SourceError> {
+        let Folder { path, prefix, mut inherited } = folder;
+        let listing = match Listing::read(&path) {
+            // Gone, or replaced, since its parent was read: then it isn't there.
+            Err(error) if is_gone(&error) && !prefix.is_empty() => return Ok(()),
+            other => other.map_err(|error| SourceError::unreadable(&path, error))?,
         };
-        self.folders.push(prefix.to_owned());
-        if listing.is_empty() && !prefix.is_empty() && inherited.tracked_only.is_none() {
+        found.folders.push(prefix.clone());
+        if listing.names.is_empty() && !prefix.is_empty() && inherited.tracked_only.is_none() {
             let path = prefix.trim_end_matches('/').parse()?;
-            self.entries.push(SourceEntry { path, kind: SourceKind::Directory });
+            found.entries.push(SourceEntry { path, kind: SourceKind::Directory });
             return Ok(());
         }
-        if !prefix.is_empty() && is_top(folder) {
-            return self.repository(folder, prefix, inherited, listing);
+        if !prefix.is_empty() && listing.has(".git") && is_top(&path) {
+            inherited.authority = self.repository(&path, &prefix, &inherited.authority, found)?;
         }
-        self.content(folder, prefix, inherited, listing)
+        if listing.has(WORKSPACE_IGNORE) {
+            inherited.own.enter(&path, &prefix)?;
+        }
+        if let Authority::IgnoreFiles(files) = &mut inherited.authority
+            && listing.has(GIT_IGNORE)
+        {
+            files.enter(&path, &prefix)?;
+        }
+        self.content(&path, &prefix, &inherited, &listing, found, deeper)
     }
 
-    /// Walks a repository inside the tree: a submodule, or one that lies there by itself. It has rules of its own, and
-    /// those around it don't count in it.
+    /// Who decides in a repository inside the tree: a submodule, or one that lies there by itself. It has rules of its own,
+    /// and those around it don't count in it.
     fn repository(
-        &mut self,
+        &self,
         folder: &Path,
         prefix: &str,
-        inherited: &Inherited,
-        listing: Vec<(OsString, FileType)>,
-    ) -> Result<(), SourceError> {
+        around: &Authority,
+        found: &mut Found,
+    ) -> Result<Authority, SourceError> {
         match git::list(folder) {
-            Ok(Some(found)) => {
-                self.git.add(found, prefix);
-                self.git.folders.insert(prefix.trim_end_matches('/').into());
-                return self.content(folder, prefix, &Inherited { listed: true, ..inherited.clone() }, listing);
+            Ok(Some(listing)) => {
+                let outer = match around {
+                    Authority::Git(outer) => Some(Arc::clone(outer)),
+                    Authority::IgnoreFiles(_) => None,
+                };
+                let listed = Arc::new(Listed::new(listing, prefix, outer));
+                found.listed.push(Arc::clone(&listed));
+                return Ok(Authority::Git(listed));
             }
             Ok(None) => {}
             // A submodule's `.git` names a folder of the repository around it, which need not have come along.
-            Err(error) => self.warnings.push(format!("ignore files alone decide in `{prefix}`: {error}")),
+            Err(error) => found.warn(prefix, format!("ignore files alone decide in `{prefix}`: {error}")),
         }
-        self.ignore_files.push(IgnoreStack::of_work_tree(folder, &self.options.git)?);
-        self.content(folder, prefix, &Inherited { listed: false, ..inherited.clone() }, listing)?;
-        self.ignore_files.pop();
-        Ok(())
+        Ok(Authority::IgnoreFiles(IgnoreStack::of_work_tree(folder, &self.options.git)?))
     }
 
     fn content(
-        &mut self,
+        &self,
         folder: &Path,
         prefix: &str,
         inherited: &Inherited,
-        listing: Vec<(OsString, FileType)>,
+        listing: &Listing,
+        found: &mut Found,
+        deeper: &mut Vec<Folder>,
     ) -> Result<(), SourceError> {
-        self.own.enter(folder, prefix)?;
-        if let Some(files) = self.ignore_files.last_mut().filter(|_| !inherited.listed) {
-            files.enter(folder, prefix)?;
-        }
-        let composer = listing.iter().any(|(name, _)| name == "composer.json");
-        for (name, kind) in listing {
-            let path = folder.join(&name);
+        let composer = listing.has("composer.json");
+        let mut path = folder.join("");
+        for Named { name, kind } in &listing.names {
+            let name = OsStr::from_bytes(name);
+            path.push(name);
             let bytes = [prefix.as_bytes(), name.as_bytes()].concat();
-            let fate = self.fate(&path, &bytes, kind, inherited, composer)?;
+            let fate = self.fate(&path, &bytes, *kind, inherited, composer, found)?;
             if self.asked.is_some_and(|asked| asked.as_bytes() == bytes) {
-                let listed = inherited.listed;
-                self.answer = fate.admission().map(|because| Answer { because, listed });
+                let listed = matches!(inherited.authority, Authority::Git(_));
+                found.answer = fate.admission().map(|because| Answer { because, listed });
             }
             match fate {
                 Fate::Unseen => {}
-                Fate::Goes(_) => self.take(&path, bytes, kind)?,
-                Fate::Stays(rule) => self.leave_out(&bytes, kind, rule),
-                Fate::Descend(inherited) => self.folder(&path, &format!("{}/", utf8(bytes)?), &inherited)?,
-                Fate::AskGit => self.unknown_to_git.push((path, utf8(bytes)?)),
+                Fate::Goes(_) => self.take(listing, &path, name, bytes, *kind, found)?,
+                Fate::Stays(rule) => leave_out(&bytes, *kind, rule, found),
+                Fate::Descend { taken_back, tracked_only } => {
+                    let inherited = Inherited { taken_back, tracked_only, ..inherited.clone() };
+                    deeper.push(Folder { path: path.clone(), prefix: format!("{}/", utf8(bytes)?), inherited });
+                }
+                Fate::AskGit => found.unknown_to_git.push((path.clone(), utf8(bytes)?)),
             }
-        }
-        self.own.leave();
-        if let Some(files) = self.ignore_files.last_mut().filter(|_| !inherited.listed) {
-            files.leave();
+            path.pop();
         }
         Ok(())
     }
 
     /// Folders in which git lists nothing: ignored, or empty, or full of what is ignored.
-    fn folders_unknown_to_git(&mut self) -> Result<(), SourceError> {
-        while !self.unknown_to_git.is_empty() {
-            let asked = std::mem::take(&mut self.unknown_to_git);
+    fn folders_unknown_to_git(&self, at_the_root: &Inherited, found: &mut Found) -> Result<(), SourceError> {
+        while !found.unknown_to_git.is_empty() {
+            let mut asked = std::mem::take(&mut found.unknown_to_git);
+            asked.sort_unstable();
             // git refuses to answer for what lies in a submodule.
             let mut by_repository: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
             for (path, _) in &asked {
@@ -255,120 +294,119 @@ impl<'a> Walk<'a> {
             for (repository, names) in by_repository {
                 ignored.extend(git::ignored(&repository, &names)?.into_iter().map(|name| repository.join(name)));
             }
+            let mut folders = Vec::new();
             for (path, name) in asked {
                 if ignored.contains(&path) {
                     if self.asked == Some(name.as_str()) {
-                        self.answer = None;
+                        found.answer = None;
                     }
-                    self.excluded.push(Excluded { path: format!("{name}/"), rule: Rule::Git });
+                    found.excluded.push(Excluded { path: format!("{name}/"), rule: Rule::Git });
                 } else {
-                    self.folder_again(&path, &name)?;
+                    folders.push(self.folder_again(path, &name, at_the_root)?);
                 }
             }
+            crew::walk(self, folders, found)?;
         }
         Ok(())
     }
 
-    /// Walks a folder after the walk has left it, under the ignore files above it.
-    fn folder_again(&mut self, path: &Path, name: &str) -> Result<(), SourceError> {
-        let above: Vec<usize> = name.match_indices('/').map(|(slash, _)| slash + 1).collect();
-        for end in std::iter::once(0).chain(above.iter().copied()) {
-            self.own.enter(&self.root.join(&name[..end]), &name[..end])?;
+    /// A folder after the walk has left it, under the ignore files above it.
+    fn folder_again(&self, path: PathBuf, name: &str, at_the_root: &Inherited) -> Result<Folder, SourceError> {
+        let mut inherited = at_the_root.clone();
+        let above = name.match_indices('/').map(|(slash, _)| slash + 1);
+        for end in std::iter::once(0).chain(above) {
+            inherited.own.enter(&self.root.join(&name[..end]), &name[..end])?;
         }
-        self.folder(path, &format!("{name}/"), &Inherited { listed: true, ..Inherited::default() })?;
-        for _ in 0..=above.len() {
-            self.own.leave();
-        }
-        Ok(())
+        Ok(Folder { path, prefix: format!("{name}/"), inherited })
     }
 
-    fn take(&mut self, path: &Path, bytes: Vec<u8>, kind: FileType) -> Result<(), SourceError> {
-        let name = utf8(bytes)?;
+    fn take(
+        &self,
+        listing: &Listing,
+        path: &Path,
+        name: &OsStr,
+        bytes: Vec<u8>,
+        kind: FileType,
+        found: &mut Found,
+    ) -> Result<(), SourceError> {
+        let shown = utf8(bytes)?;
+        let folder = listing.folder().map_err(|error| SourceError::unreadable(path, error))?;
         let kind = if kind.is_symlink() {
-            match fs::read_link(path) {
-                Ok(target) => {
-                    let text = target.to_str().ok_or_else(|| SourceError::NotUtf8(format!("{name} -> …")))?;
-                    SourceKind::Link(text.to_owned())
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(SourceError::unreadable(path, error)),
+            match rustix::fs::readlinkat(folder, name, Vec::new()) {
+                Ok(target) => match target.into_string() {
+                    Ok(target) => SourceKind::Link(target),
+                    Err(_) => return Err(SourceError::NotUtf8(format!("{shown} -> …"))),
+                },
+                Err(rustix::io::Errno::NOENT) => return Ok(()),
+                Err(error) => return Err(SourceError::unreadable(path, error.into())),
             }
         } else {
-            match fs::symlink_metadata(path) {
-                Ok(metadata) => SourceKind::File(Stat::of(&metadata)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(SourceError::unreadable(path, error)),
+            match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => SourceKind::File(Stat::of_raw(&stat)),
+                Err(rustix::io::Errno::NOENT) => return Ok(()),
+                Err(error) => return Err(SourceError::unreadable(path, error.into())),
             }
         };
         if let SourceKind::Link(target) = &kind
-            && guard::leaves_the_tree(&name, target)
+            && guard::leaves_the_tree(&shown, target)
         {
-            self.warnings.push(format!(
-                "the link `{name}` points out of the tree (`{target}`): a download refuses it unless told `--allow-external-links`, a container does not start with it"
+            found.warn(&shown, format!(
+                "the link `{shown}` points out of the tree (`{target}`): a download refuses it unless told `--allow-external-links`, a container does not start with it"
             ));
         }
-        self.entries.push(SourceEntry { path: name.parse()?, kind });
+        found.entries.push(SourceEntry { path: shown.try_into()?, kind });
         Ok(())
     }
 
-    fn leave_out(&mut self, bytes: &[u8], kind: FileType, rule: Rule) {
-        let slash = if kind.is_dir() { "/" } else { "" };
-        self.excluded.push(Excluded { path: format!("{}{slash}", String::from_utf8_lossy(bytes)), rule });
-    }
-
-    fn finish(mut self) -> Result<Selection, SourceError> {
+    fn finish(&self, mut found: Found) -> Result<Selection, SourceError> {
         // Whoever asks for a rule may ask just because nothing goes.
-        if self.entries.is_empty() && self.asked.is_none() {
+        if found.entries.is_empty() && self.asked.is_none() {
             let rules: std::collections::BTreeSet<String> =
-                self.excluded.iter().map(|excluded| excluded.rule.to_string()).collect();
+                found.excluded.iter().map(|excluded| excluded.rule.to_string()).collect();
             return Err(SourceError::Empty {
                 path: self.root.to_owned(),
-                excluded: self.excluded.len(),
+                excluded: found.excluded.len(),
                 rules: rules.into_iter().take(3).collect::<Vec<_>>().join("; "),
             });
         }
-        self.entries.sort_unstable_by(|one, other| one.path.cmp(&other.path));
-        self.excluded.sort_unstable_by(|one, other| one.path.cmp(&other.path));
-        let locks = std::mem::take(&mut self.locks);
-        name_git_rules(self.root, &mut self.excluded, |excluded| locks.contains(&excluded.path))?;
-        for Excluded { path, rule } in self.excluded.iter().filter(|excluded| locks.contains(&excluded.path)) {
-            self.warnings.push(format!("the lock file `{path}` is left out ({rule}); `--include-lock` takes it"));
+        // Each folder's entries are in order already, which a stable sort makes use of.
+        found.entries.sort_by(|one, other| one.path.cmp(&other.path));
+        found.excluded.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        found.warnings.sort();
+        found.folders.sort_unstable();
+        found.credentials.sort_unstable();
+        let Found { entries, mut excluded, locks, credentials, folders, .. } = found;
+        let mut noticed: Vec<String> = found.warnings.into_iter().map(|(_, warning)| warning).collect();
+        name_git_rules(self.root, &mut excluded, |excluded| locks.contains(&excluded.path))?;
+        for Excluded { path, rule } in excluded.iter().filter(|excluded| locks.contains(&excluded.path)) {
+            noticed.push(format!("the lock file `{path}` is left out ({rule}); `--include-lock` takes it"));
         }
-        self.warnings.extend(self.git.gaps(self.root));
-        if !self.credentials.is_empty() {
-            let (some, first) = (some_of(&self.credentials), &self.credentials[0]);
-            self.warnings.push(format!(
+        noticed.extend(listed::gaps(&found.listed, self.root));
+        if !credentials.is_empty() {
+            let (some, first) = (some_of(&credentials), &credentials[0]);
+            noticed.push(format!(
                 "{some} will be uploaded and mostly hold credentials: `/{first}` in {WORKSPACE_IGNORE} leaves that out, \
                  `!/{first}` says that it is meant"
             ));
         }
-        self.warnings.extend(guard::case_collisions(&self.entries));
-        self.warnings.extend(guard::large_files(&self.entries, self.options.limits));
-        Ok(Selection {
-            root: self.root.to_owned(),
-            entries: self.entries,
-            excluded: self.excluded,
-            warnings: self.warnings,
-            is_source: true,
-            folders: self.folders,
-        })
+        Ok(Selection { root: self.root.to_owned(), entries, excluded, noticed, is_source: true, folders })
     }
+}
+
+/// Whether a folder that was there is there no more, or is something else now.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+}
+
+fn leave_out(bytes: &[u8], kind: FileType, rule: Rule, found: &mut Found) {
+    let slash = if kind.is_dir() { "/" } else { "" };
+    found.excluded.push(Excluded { path: format!("{}{slash}", String::from_utf8_lossy(bytes)), rule });
 }
 
 /// The folder at or below the root whose repository a path in it belongs to.
 pub(super) fn repository_of<'p>(root: &Path, path: &'p Path) -> &'p Path {
     path.ancestors().skip(1).find(|folder| is_top(folder) || *folder == root).unwrap_or(path)
-}
-
-pub(super) fn list(folder: &Path) -> io::Result<Vec<(OsString, FileType)>> {
-    let mut listing = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        listing.push((entry.file_name(), entry.file_type()?));
-    }
-    // The order of a folder is an accident; warnings and questions shall not be.
-    listing.sort_unstable_by(|one, other| one.0.cmp(&other.0));
-    Ok(listing)
 }
 
 pub(super) fn utf8(bytes: Vec<u8>) -> Result<String, SourceError> {

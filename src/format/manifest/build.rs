@@ -36,7 +36,13 @@ pub struct ContentIndex {
 impl ContentIndex {
     /// Adds all that `manifest` knows.
     pub fn add_manifest(&mut self, manifest: &Manifest) {
-        for entry in &manifest.entries {
+        self.add_entries(manifest, |_| true);
+    }
+
+    /// Adds what some of its entries consist of.
+    pub fn add_entries(&mut self, manifest: &Manifest, wanted: impl Fn(&Entry) -> bool) {
+        self.contents.reserve(manifest.entries.len());
+        for entry in manifest.entries.iter().filter(|entry| wanted(entry)) {
             if let Kind::File { hash, content: Content::Cut(parts), .. } = &entry.kind {
                 self.cuts.entry(*hash).or_insert_with(|| parts.iter().map(|cut| cut.hash).collect());
             }
@@ -99,6 +105,10 @@ impl ContentIndex {
 
     /// Adds what another index knows and this one doesn't.
     pub fn absorb(&mut self, other: Self) {
+        if self.contents.is_empty() && self.cuts.is_empty() {
+            *self = other;
+            return;
+        }
         for (hash, location) in other.contents {
             self.contents.entry(hash).or_insert(location);
         }

@@ -1,10 +1,12 @@
 //! What becomes of one entry of a folder: the order in which the rules count.
 
-use std::fs::{self, FileType};
+use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use super::{Inherited, Walk};
+use rustix::fs::FileType;
+
+use super::{Authority, Found, Inherited, Walk};
 use crate::format::tree::STATE_DIRECTORY;
 use crate::source::defaults::{self, Clue, LOCK_FILES, Suspicion};
 use crate::source::rules::{Verdict, WORKSPACE_IGNORE};
@@ -17,7 +19,7 @@ const HEAD: u64 = 4_096;
 pub(super) enum Fate {
     Goes(Admission),
     Stays(Rule),
-    Descend(Inherited),
+    Descend { taken_back: Option<Line>, tracked_only: Option<Rule> },
     AskGit,
     Unseen,
 }
@@ -27,9 +29,9 @@ impl Fate {
     pub(super) fn admission(&self) -> Option<Admission> {
         match self {
             Self::Goes(admission) => Some(admission.clone()),
-            Self::Descend(Inherited { taken_back: Some(line), .. }) => Some(Admission::TakenBack(line.clone())),
-            Self::Descend(Inherited { tracked_only: Some(rule), .. }) => Some(Admission::TrackedOnly(rule.clone())),
-            Self::Descend(_) | Self::AskGit => Some(Admission::Unruled),
+            Self::Descend { taken_back: Some(line), .. } => Some(Admission::TakenBack(line.clone())),
+            Self::Descend { tracked_only: Some(rule), .. } => Some(Admission::TrackedOnly(rule.clone())),
+            Self::Descend { .. } | Self::AskGit => Some(Admission::Unruled),
             Self::Stays(_) | Self::Unseen => None,
         }
     }
@@ -38,12 +40,13 @@ impl Fate {
 impl Walk<'_> {
     /// Decides, in the order of `docs/source.md`.
     pub(super) fn fate(
-        &mut self,
+        &self,
         path: &Path,
         bytes: &[u8],
         kind: FileType,
         inherited: &Inherited,
         composer: bool,
+        found: &mut Found,
     ) -> Result<Fate, SourceError> {
         let name = path.file_name().unwrap_or_default();
         if name == ".git" || bytes.eq_ignore_ascii_case(STATE_DIRECTORY.as_bytes()) {
@@ -51,7 +54,7 @@ impl Walk<'_> {
         }
         // A `!` for a folder is no `!` for the secrets in it: the pattern must name the file.
         let (mut taken_back, mut named) = (inherited.taken_back.clone(), false);
-        match self.own.verdict(path, kind.is_dir()) {
+        match inherited.own.verdict(path, kind.is_dir()) {
             Verdict::Leave(rule) => return Ok(Fate::Stays(rule)),
             Verdict::Take { line, by_name } => (taken_back, named) = (Some(line), by_name),
             Verdict::Silent => {}
@@ -59,12 +62,15 @@ impl Walk<'_> {
         if kind.is_dir() {
             return Ok(self.fate_of_folder(path, bytes, taken_back, inherited, composer));
         }
-        let tracked = inherited.listed.then(|| self.git.files.get(bytes).copied()).flatten();
+        let tracked = match &inherited.authority {
+            Authority::Git(listed) => listed.file(bytes),
+            Authority::IgnoreFiles(_) => None,
+        };
         let secret = if named || !kind.is_file() { Ok(false) } else { is_secret(path) };
         let shown = String::from_utf8_lossy(bytes);
         if matches!(secret, Ok(true)) {
             if tracked == Some(true) {
-                self.warnings.push(format!(
+                found.warn(&shown, format!(
                     "`{shown}` is tracked by git and looks like a secret: it is left out (`!/{shown}` in {WORKSPACE_IGNORE} takes it)"
                 ));
             }
@@ -73,12 +79,12 @@ impl Walk<'_> {
         if !kind.is_file() && !kind.is_symlink() {
             return Ok(Fate::Stays(Rule::Special));
         }
-        let fate = self.fate_by_rules(path, &shown, tracked, taken_back, inherited);
+        let fate = self.fate_by_rules(path, &shown, tracked, taken_back, inherited, found);
         // One that can't be read is in nobody's way when it doesn't go.
         if matches!(fate, Fate::Goes(_)) {
             secret?;
             if !named && kind.is_file() && holds_credentials(path, &shown)? {
-                self.credentials.push(shown.into_owned());
+                found.credentials.push(shown.into_owned());
             }
         }
         Ok(fate)
@@ -86,12 +92,13 @@ impl Walk<'_> {
 
     /// What the rules say of a file or link that is no secret.
     fn fate_by_rules(
-        &mut self,
+        &self,
         path: &Path,
         shown: &str,
         tracked: Option<bool>,
         taken_back: Option<Line>,
         inherited: &Inherited,
+        found: &mut Found,
     ) -> Fate {
         if let Some(line) = taken_back {
             return Fate::Goes(Admission::TakenBack(line));
@@ -102,10 +109,10 @@ impl Walk<'_> {
         if let Some(rule) = &inherited.tracked_only {
             return Fate::Stays(rule.clone());
         }
-        let ignored = match self.ignore_files.last() {
-            Some(files) if !inherited.listed => files.verdict(path, false),
-            _ if tracked.is_none() => Verdict::Leave(Rule::Git),
-            _ => Verdict::Silent,
+        let ignored = match &inherited.authority {
+            Authority::IgnoreFiles(files) => files.verdict(path, false),
+            Authority::Git(_) if tracked.is_none() => Verdict::Leave(Rule::Git),
+            Authority::Git(_) => Verdict::Silent,
         };
         let admission = match ignored {
             Verdict::Leave(rule) => {
@@ -115,7 +122,7 @@ impl Walk<'_> {
                     return Fate::Goes(Admission::Lock(rule));
                 }
                 if lock {
-                    self.locks.insert(shown.to_owned());
+                    found.locks.insert(shown.to_owned());
                 }
                 return Fate::Stays(rule);
             }
@@ -126,31 +133,32 @@ impl Walk<'_> {
     }
 
     fn fate_of_folder(
-        &mut self,
+        &self,
         path: &Path,
         bytes: &[u8],
         taken_back: Option<Line>,
         inherited: &Inherited,
         composer: bool,
     ) -> Fate {
-        let into =
-            |taken_back, tracked_only| Fate::Descend(Inherited { taken_back, tracked_only, listed: inherited.listed });
+        let into = |taken_back, tracked_only| Fate::Descend { taken_back, tracked_only };
         if taken_back.is_some() {
             return into(taken_back, None);
         }
         let default = self.defaults.find(path, true, composer);
         let rule = inherited.tracked_only.clone().or(default);
-        if let Some(files) = self.ignore_files.last().filter(|_| !inherited.listed) {
-            return match (rule, files.verdict(path, true)) {
-                (Some(rule), _) | (None, Verdict::Leave(rule)) => Fate::Stays(rule),
-                _ => into(None, None),
-            };
-        }
-        let tracked = self.git.folders_with_tracked.contains(bytes) || self.git.files.get(bytes) == Some(&true);
+        let listed = match &inherited.authority {
+            Authority::Git(listed) => listed,
+            Authority::IgnoreFiles(files) => {
+                return match (rule, files.verdict(path, true)) {
+                    (Some(rule), _) | (None, Verdict::Leave(rule)) => Fate::Stays(rule),
+                    _ => into(None, None),
+                };
+            }
+        };
         match rule {
-            Some(rule) if tracked => into(None, Some(rule)),
+            Some(rule) if listed.has_tracked(bytes) => into(None, Some(rule)),
             Some(rule) => Fate::Stays(rule),
-            None if self.git.folders.contains(bytes) || self.git.files.contains_key(bytes) => into(None, None),
+            None if listed.has(bytes) => into(None, None),
             None => Fate::AskGit,
         }
     }
