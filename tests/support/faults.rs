@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "no test file uses everything")]
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -76,6 +77,11 @@ pub struct Reply {
 pub trait Director: Send + Sync + 'static {
     /// What happens to a request.
     fn fault(&self, request: &Request) -> Fault;
+    /// The whole answer, where somebody else than the server gives it.
+    fn answer<'a>(&'a self, request: &'a Request) -> Pin<Box<dyn Future<Output = Option<Vec<u8>>> + Send + 'a>> {
+        let _ = request;
+        Box::pin(std::future::ready(None))
+    }
     /// The server has answered.
     fn replied(&self, request: &Request, reply: &Reply) {
         let _ = (request, reply);
@@ -176,6 +182,11 @@ async fn serve(
             }
             Fault::Delay(duration) => tokio::time::sleep(duration).await,
             _ => {}
+        }
+        if let Some(answer) = director.answer(&request).await {
+            drop(working);
+            client.write_all(&answer).await.ok()?;
+            continue;
         }
         let mut server = TcpStream::connect(upstream).await.ok()?;
         server.set_nodelay(true).ok()?;
