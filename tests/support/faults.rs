@@ -82,6 +82,10 @@ pub trait Director: Send + Sync + 'static {
         let _ = request;
         Box::pin(std::future::ready(None))
     }
+    /// Changes what the server has answered, in its head and in its body, but not in length.
+    fn change(&self, request: &Request, head: &mut String, body: &mut [u8]) {
+        let _ = (request, head, body);
+    }
     /// The server has answered.
     fn replied(&self, request: &Request, reply: &Reply) {
         let _ = (request, reply);
@@ -193,7 +197,7 @@ async fn serve(
         server.write_all(request.head.as_bytes()).await.ok()?;
         server.write_all(&request.body).await.ok()?;
         let mut left = Vec::new();
-        let (head, mut body) = loop {
+        let (mut head, mut body) = loop {
             let (head, body) = read_message(&mut server, &mut left, request.method != "HEAD").await?;
             if !head.starts_with("HTTP/1.1 1") {
                 break (head, body);
@@ -201,6 +205,7 @@ async fn serve(
         };
         let status = head.split(' ').nth(1)?.parse().ok()?;
         director.replied(&request, &Reply { status, head: head.clone() });
+        director.change(&request, &mut head, &mut body);
         drop(working);
         match fault {
             Fault::DropAfter => return None,
