@@ -288,7 +288,7 @@ async fn syncs_survive(changes: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sync_that_moves_a_tag_survives_every_fault_at_every_request() {
+async fn slow_a_sync_that_moves_a_tag_survives_every_fault_at_every_request() {
     syncs_survive(false).await;
 }
 

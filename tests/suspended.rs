@@ -432,8 +432,12 @@ async fn a_collector_that_finished_a_deletion_deleted_what_was_made_anew() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_a_collector_that_slept_through_everything_deletes_nothing_that_is_needed() {
-    let with_garbage = ALL.map(|meanwhile| (false, meanwhile));
-    collector_sleeps(&with_garbage, &[Reply::Waits, Reply::Late]).await;
+    collector_sleeps(&ALL.map(|meanwhile| (false, meanwhile)), &[Reply::Waits]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_requests_of_a_collector_that_are_lost_or_late_delete_nothing_that_is_needed() {
+    collector_sleeps(&[(false, Meanwhile::Published), (false, Meanwhile::Anew)], &[Reply::Late]).await;
     collector_sleeps(&[(true, Meanwhile::Published)], &[Reply::Lost, Reply::Late]).await;
 }
 

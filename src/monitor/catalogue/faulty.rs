@@ -17,6 +17,7 @@ use super::*;
 use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::embedded::{Credentials, Embedded, server};
+use crate::hosts::Hosts;
 use crate::output::Silent;
 use crate::publish::{self, Publication, Publisher};
 use crate::settings::{Backend, Keys as AccessKeys, Limits, S3Settings, StoreSettings};
@@ -205,7 +206,6 @@ async fn a_fault_at_any_request_of_a_look_makes_nobody_stop_anything() {
             cases += 1;
         }
     }
-    println!("{cases} cases of three looks at a bucket");
     assert!(cases >= of_reading().count() * 8, "{cases}");
 }
 
@@ -223,7 +223,7 @@ async fn a_store_that_fails_from_some_request_on_makes_nobody_stop_anything() {
             cases += 1;
         }
     }
-    println!("{cases} cases of a store that went away");
+    assert!(cases >= of_reading().count() * 8, "{cases}");
 }
 
 /// A server that lists what it does not give: one that was just started may be like that.
@@ -235,4 +235,26 @@ async fn a_ref_that_is_listed_and_can_not_be_read_was_taken_for_deleted() {
         if reads { Fault::Answer(404, "NoSuchKey") } else { Fault::None }
     };
     looks(&served, &known, 0, "no ref can be read", missing).await;
+}
+
+/// Collections go by what hosts say: one that can't be heard must not look as if it ran nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_is_listed_and_can_not_be_read_counted_as_one_that_runs_nothing() {
+    let served = Served::new().await;
+    let host = format!(
+        r#"{{"format":1,"engine":"E","hostname":"e","tool":"0","holder":{{"instance":"{}","pid":1}},
+        "started":"2026-01-01T00:00:00Z","beat":"2026-01-01T00:00:00Z","workspaces":{{}}}}"#,
+        Ulid::generate()
+    );
+    served.direct.put(&keys::host("E"), host.into(), Condition::None).await.unwrap();
+    let lost = |request: &Request| {
+        let reads = request.method == "GET" && request.path.contains("/hosts/");
+        if reads { Fault::Answer(404, "NoSuchKey") } else { Fault::None }
+    };
+    let (store, _proxy) = served.behind(Arc::new(lost)).await;
+    let now = jiff::Timestamp::now();
+    let mut hosts = Hosts::read(&store, now).await.unwrap();
+    assert_eq!(hosts.skipped().next().map(|(key, _)| key.to_owned()), Some(keys::host("E")));
+    hosts.refresh(&served.direct, now).await.unwrap();
+    assert_eq!((hosts.skipped().count(), hosts.iter().count()), (0, 1));
 }

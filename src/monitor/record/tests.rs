@@ -98,7 +98,6 @@ async fn a_monitor_is_not_taken_over_by_a_fault() {
             cases += 1;
         }
     }
-    println!("{cases} cases of a host's record");
     assert!(cases >= FAULTS.len() * 4, "{cases}");
 }
 
