@@ -144,8 +144,8 @@ pub async fn poll(poll: &Poll<'_>, catalogue: &std::sync::Mutex<Catalogue>) -> R
     let mut failed: Option<PollError> = None;
     for (name, entry) in read {
         match entry {
-            // Removed since, which the next listing says; or the server is not itself.
-            Ok(Found::Missing) => failed = Some(StoreError::NotFound { key: keys::reference(&name) }.into()),
+            // Removed since, which the next listing says; or the server is not itself. The next poll tries it again.
+            Ok(Found::Missing) => tracing::warn!(workspace = %name, "its ref is listed, and can't be got"),
             Ok(found) => {
                 let mut catalogue = lock(catalogue);
                 let etag = listed.get(&name).cloned();
