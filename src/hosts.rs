@@ -208,7 +208,13 @@ impl Hosts {
         .buffer_unordered(AT_ONCE);
         while let Some((key, object)) = reads.next().await {
             let object = match object {
-                Err(StoreError::NotFound { .. }) => continue,
+                Err(StoreError::NotFound { .. }) => {
+                    // Removed since, or the server is not itself: whoever has to know what it runs waits. It is asked again,
+                    // as no record has this ETag.
+                    self.seen.remove(&key);
+                    self.skipped.insert(key, (ETag::new(""), "it is listed, and can't be got".to_owned()));
+                    continue;
+                }
                 other => other?,
             };
             match Host::parse(&object.body) {

@@ -289,6 +289,10 @@ impl Monitor {
             .ok_or_else(|| MonitorError::EmptyBucket { location: with.store.location() })?;
         let bucket_id = bucket.record.id;
         let conditional = bucket.record.level == Level::Cas;
+        if !conditional {
+            // Its own record, and leases: there is nothing better to be had here.
+            with.store.trust_single_writer();
+        }
         if let Some(traefik) = &options.traefik {
             let routes = |source| MonitorError::Routes { directory: traefik.directory.display().to_string(), source };
             if !look_only {
@@ -296,9 +300,9 @@ impl Monitor {
                 tempfile::Builder::new().prefix(".route-").tempfile_in(&traefik.directory).map_err(routes)?;
             }
         }
-        let mut record = HostRecord::open(&with, &options, conditional, look_only).await?;
+        let mut record = HostRecord::open(&with.store, &with.engine, &options.only, conditional, look_only).await?;
         if !look_only {
-            record.take(&with).await?;
+            record.take(&with.store).await?;
             let network = labels::as_map(&BTreeMap::from([(labels::KIND.to_owned(), "network".to_owned())]));
             with.engine.ensure_network(labels::NETWORK, network).await?;
         }

@@ -17,6 +17,7 @@ pub mod versions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -115,6 +116,15 @@ impl Condition {
     fn if_none_match(&self) -> Option<String> {
         (*self == Self::Absent).then(|| "*".to_owned())
     }
+
+    /// Whether it holds for an object with this ETag, or for none.
+    fn holds(&self, found: Option<&ETag>) -> bool {
+        match self {
+            Self::None => true,
+            Self::Absent => found.is_none(),
+            Self::Matches(etag) => found == Some(etag),
+        }
+    }
 }
 
 /// A bucket of a store. Cheap to clone; all clones share one client.
@@ -147,6 +157,8 @@ struct Shared {
     expires: Option<jiff::Timestamp>,
     /// These addresses.
     addresses: Option<Arc<BTreeMap<String, String>>>,
+    /// Whether conditions that the server refuses may be looked after here: nobody else writes.
+    single_writer: AtomicBool,
 }
 
 impl fmt::Debug for Store {
@@ -176,8 +188,20 @@ impl Store {
             }
         };
         let (credentials, expires, addresses) = (Some(credentials), None, None);
-        let shared =
-            Shared { client, bucket, endpoint, location, region, custom, counters, credentials, expires, addresses };
+        let single_writer = AtomicBool::new(false);
+        let shared = Shared {
+            client,
+            bucket,
+            endpoint,
+            location,
+            region,
+            custom,
+            counters,
+            credentials,
+            expires,
+            addresses,
+            single_writer,
+        };
         Ok(Self::of(shared))
     }
 
@@ -225,6 +249,7 @@ impl Store {
             credentials: None,
             expires: Some(granted.expires),
             addresses: Some(addresses),
+            single_writer: AtomicBool::new(false),
         };
         Ok(Self::of(shared))
     }
@@ -269,7 +294,32 @@ impl Store {
         self.write(key, body, &Write { condition, once: true, ..Write::default() }).await
     }
 
+    /// From now on conditions of writes that the server refuses to hear of are looked after here, as well as that goes: the
+    /// bucket is known to be without them, and somebody has promised that nobody else writes.
+    pub(crate) fn trust_single_writer(&self) {
+        self.shared.single_writer.store(true, Ordering::Relaxed);
+    }
+
     async fn write(&self, key: &str, body: Bytes, write: &Write) -> Result<ETag, StoreError> {
+        match self.write_as_it_is(key, body.clone(), write).await {
+            Err(StoreError::Unsupported { .. })
+                if write.condition != Condition::None && self.shared.single_writer.load(Ordering::Relaxed) =>
+            {
+                let found = match self.head(key).await {
+                    Ok(info) => Some(info.etag),
+                    Err(StoreError::NotFound { .. }) => None,
+                    Err(error) => return Err(error),
+                };
+                if !write.condition.holds(found.as_ref()) {
+                    return Err(StoreError::Precondition { key: key.to_owned() });
+                }
+                self.write_as_it_is(key, body, &Write { condition: Condition::None, ..*write }).await
+            }
+            other => other,
+        }
+    }
+
+    async fn write_as_it_is(&self, key: &str, body: Bytes, write: &Write) -> Result<ETag, StoreError> {
         let condition = &write.condition;
         let request = self.request("PutObject", Some(key));
         let operation = self

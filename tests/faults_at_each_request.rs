@@ -1,6 +1,7 @@
 //! Every fault at every request of an upload and of a download, on a real S3 server: the command succeeds or says why, every
 //! version reads back whole, a second run heals, and what is left over is collected.
 
+#![expect(clippy::print_stdout, reason = "the figures of a run")]
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 #[path = "support/faults.rs"]
@@ -105,6 +106,10 @@ impl Site {
         name: &WorkspaceName,
         folder: &Path,
     ) -> Result<Report, PublishError> {
+        self.publish(store, cache, &Publication::of(name.clone(), folder.to_owned())).await
+    }
+
+    async fn publish(&self, store: &Store, cache: &Cache, publication: &Publication) -> Result<Report, PublishError> {
         let publisher = Publisher {
             store,
             cache,
@@ -113,8 +118,7 @@ impl Site {
             consent: consent(),
             committing: Arc::default(),
         };
-        let publication = Publication::of(name.clone(), folder.to_owned());
-        Box::pin(publisher.publish(&publication)).await
+        Box::pin(publisher.publish(publication)).await
     }
 
     /// Every version that there is can be read, in fair weather.
@@ -216,6 +220,81 @@ async fn an_upload_survives_every_fault_at_every_request() {
         assert!(cases >= FAULTS.len() * 3, "{cases}");
         println!("{cases} cases of an upload, second version: {second}");
     }
+}
+
+/// As CI does it: with a commit, and a tag that follows.
+fn as_ci(name: &WorkspaceName, folder: &Path) -> Publication {
+    Publication {
+        commit: Some("c0ffee".to_owned()),
+        author: Some("ci".to_owned()),
+        tag: Some("staging".parse().unwrap()),
+        supersede: true,
+        ..Publication::of(name.clone(), folder.to_owned())
+    }
+}
+
+/// `sync`: of a tree that is there already, whose tag has to move; or of another tree, with the tag.
+async fn syncs_survive(changes: bool) {
+    let site = Site::new().await;
+    let source = site.folder.path().join("source");
+    let (old, new) = (tree([("a", file("old"))]), tree([("a", file("new")), ("b", file(&"b ".repeat(3_000)))]));
+    let mut cases = 0;
+    for (number, fault) in FAULTS.into_iter().enumerate() {
+        for request in 0.. {
+            let name: WorkspaceName = format!("sync-{number}-{request}").parse().unwrap();
+            let case = format!("{fault:?} at request {request} of {name}");
+            let home = tempfile::tempdir().unwrap();
+            let cache = Cache::at(Some(home.path().to_owned()));
+            write(&source, &old);
+            site.publish(&site.direct, &cache, &as_ci(&name, &source)).await.unwrap();
+            write(&source, &new);
+            if !changes {
+                site.upload(&site.direct, &cache, &name, &source).await.unwrap();
+            }
+            let (store, proxy) = site.behind(fault, request).await;
+            let outcome = site.publish(&store, &cache, &as_ci(&name, &source)).await;
+            proxy.settled().await;
+            if request >= proxy.requests() {
+                outcome.unwrap();
+                break;
+            }
+            cases += 1;
+            site.is_whole(&name, &case).await;
+            let tagged = async || {
+                let reference = version::read_reference(&site.direct, &name).await.unwrap().unwrap().reference;
+                (reference.current, reference.tagged(&"staging".parse().unwrap()).map(|row| row.number))
+            };
+            match &outcome {
+                Ok(report) => assert_eq!((tagged().await, report.number), ((2, Some(2)), 2), "{case}"),
+                Err(error) => {
+                    assert!(!with_causes(error).is_empty() && !matches!(fault, Fault::Delay(_)), "{case}: {error:?}");
+                    let (current, tagged) = tagged().await;
+                    // Version and tag come by one swap.
+                    assert!(tagged == Some(1) || (current, tagged) == (2, Some(2)), "{case}: {tagged:?}");
+                    assert!(!changes || tagged == Some(current), "{case}: {current}, {tagged:?}");
+                }
+            }
+            let again = site.publish(&site.direct, &cache, &as_ci(&name, &source)).await.unwrap();
+            assert_eq!((again.number, tagged().await), (2, (2, Some(2))), "{case}");
+            let target = site.folder.path().join("target");
+            let _ = std::fs::remove_dir_all(&target);
+            checkout(&site.direct, &name, &target).await.unwrap();
+            assert_eq!(trees::read(&target), new, "{case}");
+            site.is_clean(&name, &case).await;
+        }
+    }
+    assert!(cases >= FAULTS.len() * 2, "{cases}");
+    println!("{cases} cases of a sync, which changes something: {changes}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_a_sync_that_moves_a_tag_survives_every_fault_at_every_request() {
+    syncs_survive(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_a_sync_that_publishes_survives_every_fault_at_every_request() {
+    syncs_survive(true).await;
 }
 
 async fn checkout(store: &Store, name: &WorkspaceName, target: &Path) -> Result<CheckoutReport, String> {

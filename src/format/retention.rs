@@ -155,4 +155,23 @@ mod tests {
         assert!(reference.to_bytes().len() <= MAX_BYTES);
         assert!(reference.current_row().is_some());
     }
+
+    #[test]
+    fn clocks_that_are_days_apart_lose_nothing_that_was_named_or_is_recent() {
+        let day = 86_400;
+        // Each uploader has a clock of its own.
+        let clocks = [0, 3 * day, -3 * day, 400 * day, 0, -400 * day];
+        for now in [0, 3 * day, -3 * day, 400 * day, -400 * day] {
+            let created = |number: u64| clocks[usize::try_from(number).unwrap() % clocks.len()];
+            let mut rows: Vec<Row> = (1..=200).map(|number| row(number, created(number))).collect();
+            rows[6].tags.push("kept".parse().unwrap());
+            rows[10].locked = true;
+            let mut reference = with(rows);
+            thin(&mut reference, Timestamp::from_second(now).unwrap());
+            let numbers: Vec<u64> = reference.rows.iter().map(|row| row.number).collect();
+            assert!(numbers.contains(&7) && numbers.contains(&11), "{now}: {numbers:?}");
+            assert!(numbers.ends_with(&(181..=200).collect::<Vec<_>>()), "{now}: {numbers:?}");
+            assert!(numbers.is_sorted(), "{now}: {numbers:?}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What the bucket says: one LIST of the refs per poll; if any changed, a GET of the bucket's record and of each of them.
 //!
 //! A ref that is missing from a listing is not gone yet: its own GET must say so in two polls, in a bucket that is still the
-//! one it was. When most workspaces vanish at once, a person has to confirm.
+//! one it was. Nor is one that is listed and can't be got. When most workspaces vanish at once, a person has to confirm.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -132,7 +132,7 @@ pub async fn poll(poll: &Poll<'_>, catalogue: &std::sync::Mutex<Catalogue>) -> R
             return Err(PollError::OtherBucket { location: poll.store.location() });
         }
     }
-    let read: Vec<(WorkspaceName, Result<Option<Entry>, StoreError>)> = futures::stream::iter(changed)
+    let read: Vec<(WorkspaceName, Result<Found, StoreError>)> = futures::stream::iter(changed)
         .map(|(name, etag)| async move {
             let entry = read(poll, &name, Some(etag)).await;
             (name, entry)
@@ -144,12 +144,17 @@ pub async fn poll(poll: &Poll<'_>, catalogue: &std::sync::Mutex<Catalogue>) -> R
     let mut failed: Option<PollError> = None;
     for (name, entry) in read {
         match entry {
-            Ok(entry) => {
+            // Removed since, which the next listing says; or the server is not itself. The next poll tries it again.
+            Ok(Found::Missing) => tracing::warn!(workspace = %name, "its ref is listed, and can't be got"),
+            Ok(found) => {
                 let mut catalogue = lock(catalogue);
                 let etag = listed.get(&name).cloned();
-                let gone = Entry { etag, desired: Desired::Gone, retry: None, route: None, absent: POLLS };
-                // Deleted, and said so in its own ref: there is nothing to doubt.
-                catalogue.entries.insert(name.clone(), entry.unwrap_or(gone));
+                let entry = match found {
+                    Found::There(entry) => *entry,
+                    // Deleted, and said so in its own ref: there is nothing to doubt.
+                    _ => Entry { etag, desired: Desired::Gone, retry: None, route: None, absent: POLLS },
+                };
+                catalogue.entries.insert(name.clone(), entry);
                 catalogue.withheld.retain(|withheld| *withheld != name);
                 names.push(name);
             }
@@ -187,12 +192,12 @@ async fn look_for(
     let mut names = Vec::new();
     for name in absent {
         match read(poll, &name, None).await? {
-            Some(entry) => {
+            Found::There(entry) => {
                 // The listing was behind.
-                lock(catalogue).entries.insert(name.clone(), entry);
+                lock(catalogue).entries.insert(name.clone(), *entry);
                 names.push(name);
             }
-            None => gone.push(name),
+            Found::Deleted | Found::Missing => gone.push(name),
         }
     }
     let believed: Vec<WorkspaceName> = {
@@ -245,14 +250,24 @@ async fn confirmed(poll: &Poll<'_>) -> Result<Vec<WorkspaceName>, PollError> {
     }
 }
 
-/// Reads a ref and what it takes to run its version. `None`: it is gone, or says that it is deleted.
-async fn read(poll: &Poll<'_>, name: &WorkspaceName, etag: Option<ETag>) -> Result<Option<Entry>, StoreError> {
-    let unknown = |etag, why: String| {
-        Ok(Some(Entry { etag, desired: Desired::Unknown(why), retry: None, route: None, absent: 0 }))
-    };
+/// What the GET of a ref says.
+enum Found {
+    /// What it holds.
+    There(Box<Entry>),
+    /// That the workspace is deleted.
+    Deleted,
+    /// That it is not there.
+    Missing,
+}
+
+/// Reads a ref and what it takes to run its version.
+async fn read(poll: &Poll<'_>, name: &WorkspaceName, etag: Option<ETag>) -> Result<Found, StoreError> {
+    let there = |entry| Ok(Found::There(Box::new(entry)));
+    let unknown =
+        |etag, why: String| there(Entry { etag, desired: Desired::Unknown(why), retry: None, route: None, absent: 0 });
     let found = match version::read_reference(poll.store, name).await {
         Ok(Some(found)) => found,
-        Ok(None) => return Ok(None),
+        Ok(None) => return Ok(Found::Missing),
         Err(VersionError::Store(error)) => return Err(error),
         Err(error) => {
             let why = with_causes(&error);
@@ -262,7 +277,7 @@ async fn read(poll: &Poll<'_>, name: &WorkspaceName, etag: Option<ETag>) -> Resu
     };
     let reference = &found.reference;
     if reference.deleted {
-        return Ok(None);
+        return Ok(Found::Deleted);
     }
     let etag = Some(found.etag);
     let version = chosen(poll.only, name).cloned().unwrap_or(Version::Current);
@@ -280,7 +295,7 @@ async fn read(poll: &Poll<'_>, name: &WorkspaceName, etag: Option<ETag>) -> Resu
         let selector = Selector { name: name.clone(), version };
         return unknown(etag, format!("there is no `{selector}`"));
     };
-    Ok(Some(Entry { etag, desired, retry: reference.retry, route: effective_route(reference, name), absent: 0 }))
+    there(Entry { etag, desired, retry: reference.retry, route: effective_route(reference, name), absent: 0 })
 }
 
 fn effective_route(reference: &Reference, name: &WorkspaceName) -> Option<WorkspaceName> {
@@ -299,5 +314,7 @@ fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     super::lock(mutex)
 }
 
+#[cfg(test)]
+pub(super) mod faulty;
 #[cfg(test)]
 mod tests;

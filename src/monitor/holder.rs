@@ -30,6 +30,10 @@ pub async fn is_alive(host: &Host, own: &Holder, engine: &Engine, now: Timestamp
     }
     let holder = &host.holder;
     let beats = host.is_alive(now);
+    if !own.process.is_empty() && (holder.pid, &holder.process) == (own.pid, &own.process) {
+        // This very process: it had begun before, and the reply was lost.
+        return false;
+    }
     if let Some((space, born)) = holder.process.rsplit_once('/')
         && namespace().as_deref() == Some(space)
     {

@@ -133,3 +133,6 @@ impl Asking<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

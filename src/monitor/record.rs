@@ -6,11 +6,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::holder;
-use super::{Options, Surroundings};
+use crate::engine::Engine;
 use crate::format::host::{Holder, Host, Managed};
 use crate::format::{FORMAT, FormatError, keys};
-use crate::names::WorkspaceName;
-use crate::store::{Condition, ETag, StoreError};
+use crate::names::{Pattern, WorkspaceName};
+use crate::store::{Condition, ETag, Store, StoreError};
 
 /// Why the record can't be taken or written.
 #[derive(Debug, thiserror::Error)]
@@ -58,15 +58,16 @@ pub struct HostRecord {
 impl HostRecord {
     /// Reads it, and refuses if another monitor is at work, unless this one only looks.
     pub async fn open(
-        with: &Surroundings,
-        options: &Options,
+        store: &Store,
+        engine: &Engine,
+        only: &[Pattern],
         conditional: bool,
         look_only: bool,
     ) -> Result<Self, RecordError> {
-        let key = keys::host(with.engine.id());
+        let key = keys::host(engine.id());
         let now = Timestamp::now();
         let own = holder::this_process();
-        let found = match with.store.get(&key).await {
+        let found = match store.get(&key).await {
             Ok(object) => match Host::parse(&object.body) {
                 Ok(host) => Some((host, object.etag)),
                 Err(source) => return Err(RecordError::Object { key, source }),
@@ -75,7 +76,7 @@ impl HostRecord {
             Err(error) => return Err(error.into()),
         };
         let (mut host, etag) = if let Some((host, etag)) = found {
-            if !look_only && holder::is_alive(&host, &own, &with.engine, now).await {
+            if !look_only && holder::is_alive(&host, &own, engine, now).await {
                 let Holder { pid, container, .. } = &host.holder;
                 let who = container.as_ref().map_or_else(
                     || format!("process {pid}"),
@@ -87,7 +88,7 @@ impl HostRecord {
         } else {
             let host = Host {
                 format: FORMAT,
-                engine: with.engine.id().to_owned(),
+                engine: engine.id().to_owned(),
                 hostname: String::new(),
                 tool: String::new(),
                 holder: own.clone(),
@@ -103,9 +104,9 @@ impl HostRecord {
         };
         host.holder = own;
         host.started = now;
-        with.engine.hostname().clone_into(&mut host.hostname);
+        engine.hostname().clone_into(&mut host.hostname);
         env!("CARGO_PKG_VERSION").clone_into(&mut host.tool);
-        host.only = options.only.iter().map(ToString::to_string).collect();
+        host.only = only.iter().map(ToString::to_string).collect();
         Ok(Self { key, host, etag, conditional, taken: false })
     }
 
@@ -120,9 +121,9 @@ impl HostRecord {
     }
 
     /// Says that this monitor holds the Engine from now on.
-    pub async fn take(&mut self, with: &Surroundings) -> Result<(), RecordError> {
+    pub async fn take(&mut self, store: &Store) -> Result<(), RecordError> {
         let (workspaces, withheld) = (self.host.workspaces.clone(), self.host.withheld.clone());
-        self.write(with, workspaces, withheld, false).await
+        self.write(store, workspaces, withheld, false).await
     }
 
     /// Whether it was taken: otherwise nothing is written.
@@ -133,7 +134,7 @@ impl HostRecord {
     /// Writes how things stand.
     pub async fn write(
         &mut self,
-        with: &Surroundings,
+        store: &Store,
         workspaces: BTreeMap<WorkspaceName, Managed>,
         withheld: Vec<WorkspaceName>,
         ended: bool,
@@ -147,11 +148,11 @@ impl HostRecord {
             (None, true) => Condition::Absent,
             (Some(etag), true) => Condition::Matches(etag.clone()),
         };
-        match with.store.put(&self.key, Bytes::from(self.host.to_bytes()), condition).await {
+        match store.put(&self.key, Bytes::from(self.host.to_bytes()), condition).await {
             Ok(etag) => self.etag = Some(etag),
             Err(StoreError::Precondition { .. } | StoreError::Conflict { .. }) => {
                 // An earlier attempt of this very write, or somebody else.
-                let object = match with.store.get(&self.key).await {
+                let object = match store.get(&self.key).await {
                     Ok(object) => object,
                     // Removed by hand: written anew next time.
                     Err(StoreError::NotFound { .. }) => {
@@ -162,13 +163,17 @@ impl HostRecord {
                 };
                 let ours =
                     Host::parse(&object.body).is_ok_and(|host| host.holder.instance == self.host.holder.instance);
+                if !ours && !self.taken {
+                    // It is not the record that was read: what it says is to be looked at anew.
+                    return Err(StoreError::Conflict { key: self.key.clone() }.into());
+                }
                 if !ours {
                     return Err(RecordError::TakenOver { hostname: self.host.hostname.clone() });
                 }
                 // A write of ours that was given up halfway had arrived. What is to be said now has not.
                 let again = Condition::Matches(object.etag);
                 let body = Bytes::from(self.host.to_bytes());
-                self.etag = Some(with.store.put(&self.key, body, again).await?);
+                self.etag = Some(store.put(&self.key, body, again).await?);
             }
             Err(error) => return Err(error.into()),
         }
@@ -176,3 +181,6 @@ impl HostRecord {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -247,7 +247,7 @@ impl Monitor {
             .collect();
         let withheld = lock(&self.catalogue).withheld.clone();
         let before = self.with.store.counts();
-        let written = record.write(&self.with, workspaces, withheld, ended).await;
+        let written = record.write(&self.with.store, workspaces, withheld, ended).await;
         self.metrics.store_requests.inc_by((self.with.store.counts() - before).requests);
         written
     }

@@ -1,5 +1,7 @@
 //! Deleting a workspace: first the ref says so, then the data goes, then the ref.
 
+use ulid::Ulid;
+
 use crate::format::{Keys, Reference, keys};
 use crate::names::WorkspaceName;
 use crate::store::{Condition, ETag, Store, StoreError};
@@ -33,10 +35,34 @@ pub struct Removed {
 /// `conditional_delete`: whether the store honours `If-Match` on DELETE. Elsewhere a small ref that says `deleted` stays,
 /// hidden, and the next upload of that name takes its place.
 pub async fn remove(store: &Store, name: &WorkspaceName, conditional_delete: bool) -> Result<Removed, PublishError> {
-    let mut removed = remove_one(store, name, conditional_delete).await?;
+    let removed = remove_one(store, name, conditional_delete, None).await?;
+    with_dependencies(store, name, conditional_delete, removed).await
+}
+
+/// Finishes a deletion that was cut off, or removes a claim that nothing came of. `root` is what was seen: should the name
+/// have been taken up again since, or have got a version, nothing is removed.
+pub async fn remove_remains(
+    store: &Store,
+    name: &WorkspaceName,
+    root: Ulid,
+    conditional_delete: bool,
+) -> Result<Removed, PublishError> {
+    let removed = remove_one(store, name, conditional_delete, Some(root)).await?;
+    match version::read_reference(store, name).await? {
+        Some(read) if read.reference.root != root || read.reference.is_visible() => Ok(removed),
+        _ => with_dependencies(store, name, conditional_delete, removed).await,
+    }
+}
+
+async fn with_dependencies(
+    store: &Store,
+    name: &WorkspaceName,
+    conditional_delete: bool,
+    mut removed: Removed,
+) -> Result<Removed, PublishError> {
     let dependencies = store.nested(keys::dependencies(name));
     if version::read_reference(&dependencies, name).await?.is_some() {
-        let snapshots = remove_one(&dependencies, name, conditional_delete).await?;
+        let snapshots = remove_one(&dependencies, name, conditional_delete, None).await?;
         removed.objects += snapshots.objects;
         removed.bytes += snapshots.bytes;
         removed.hidden += snapshots.hidden;
@@ -45,10 +71,20 @@ pub async fn remove(store: &Store, name: &WorkspaceName, conditional_delete: boo
     Ok(removed)
 }
 
-async fn remove_one(store: &Store, name: &WorkspaceName, conditional_delete: bool) -> Result<Removed, PublishError> {
+/// `remains`: only if this is still the root, and has no version.
+async fn remove_one(
+    store: &Store,
+    name: &WorkspaceName,
+    conditional_delete: bool,
+    remains: Option<Ulid>,
+) -> Result<Removed, PublishError> {
+    let is_meant = |reference: &Reference| remains.is_none_or(|root| reference.root == root && !reference.is_visible());
+    let nothing = || Removed { name: name.clone(), versions: 0, objects: 0, bytes: 0, hidden: 0, refused: Vec::new() };
     // One that a killed deletion left behind is finished without a word; a claimed name is removed.
-    let Some(mut found) = version::read_reference(store, name).await? else {
-        return Err(version::missing(store, name).await.into());
+    let mut found = match version::read_reference(store, name).await? {
+        Some(found) if is_meant(&found.reference) => found,
+        None if remains.is_none() => return Err(version::missing(store, name).await.into()),
+        _ => return Ok(nothing()),
     };
     let versions = found.reference.rows.len();
     let root = found.reference.root;
@@ -62,6 +98,7 @@ async fn remove_one(store: &Store, name: &WorkspaceName, conditional_delete: boo
             // Or somebody else deleted it, or made it anew since: what is left below the old root may go.
             Swapped::Done(_) | Swapped::Lost(None) => break,
             Swapped::Lost(Some(read)) if read.reference.root != root => break,
+            Swapped::Lost(Some(read)) if !is_meant(&read.reference) => return Ok(nothing()),
             Swapped::Lost(Some(read)) => found = *read,
         }
         attempts += 1;

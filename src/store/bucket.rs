@@ -164,6 +164,9 @@ impl Bucket {
         if self.record.level == Level::None && !single_writer {
             return Err(BucketError::NoConditions { location: store.location() });
         }
+        if self.record.level == Level::None {
+            store.trust_single_writer();
+        }
         Ok(())
     }
 

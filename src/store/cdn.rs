@@ -113,6 +113,7 @@ impl Store {
             credentials: None,
             expires: None,
             addresses: None,
+            single_writer: std::sync::atomic::AtomicBool::new(false),
         };
         let store = Self::of(shared);
         let (off, misses, said) = (AtomicBool::new(false), AtomicU32::new(0), AtomicBool::new(false));

@@ -61,7 +61,12 @@ impl Store {
 
     /// The whole object, unless it is still the one with this ETag. A request either way, but an answer without a body.
     pub async fn get_if_changed(&self, key: &str, etag: &ETag) -> Result<Option<Object>, StoreError> {
-        Ok(self.read_unless(key, Wanted::All, Some(etag), None).await?.map(|came| came.object))
+        let object = match self.read_unless(key, Wanted::All, Some(etag), None).await {
+            // Servers that refuse conditions, and those that ignore them, send all of it.
+            Err(StoreError::Unsupported { .. }) => Some(self.get(key).await?),
+            other => other?.map(|came| came.object),
+        };
+        Ok(object.filter(|object| object.etag != *etag))
     }
 
     /// Some bytes of an object. Fewer than asked for are an error.

@@ -238,7 +238,9 @@ impl Collector<'_> {
             };
             if read.reference.deleted || self.is_abandoned(name, &read, options).await? {
                 if !options.dry_run {
-                    let removed = publish::remove(self.store, name, self.bucket.record.delete_if_match).await?;
+                    // Somebody may take the name up this very moment.
+                    let (root, delete_if_match) = (read.reference.root, self.bucket.record.delete_if_match);
+                    let removed = publish::remove_remains(self.store, name, root, delete_if_match).await?;
                     report.deleted.objects += removed.objects as u64;
                     report.deleted.bytes += removed.bytes;
                 }
@@ -296,6 +298,12 @@ impl Collector<'_> {
         let (now, grace) = (Timestamp::now(), signed(options.grace.max(GRACE)));
         if read.reference.is_visible() || now.duration_since(time_of(read.reference.root)) < grace {
             return Ok(false);
+        }
+        // The root's time is by the clock of whoever made the claim, which may be days behind.
+        match self.store.head(&keys::reference(name)).await {
+            Ok(claim) if !is_older(&claim, grace, now) => return Ok(false),
+            Ok(_) | Err(StoreError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
         let objects = self.store.list(Keys::new(name, read.reference.root).prefix()).await?;
         Ok(objects.iter().all(|object| is_older(object, grace, now)))
@@ -395,7 +403,10 @@ impl Collector<'_> {
         let inventory = Inventory::take(self.store, &keys).await?;
         // What the list says is not trusted: it may name nothing but items of this root, and none that is needed.
         let listed: BTreeSet<Item> = listed.iter().filter_map(|key| keys.item(key)).collect();
-        let until = time_of(id).saturating_add(signed(options.grace)).unwrap_or(Timestamp::MAX);
+        // By the clock of whoever wrote the list, which may be days ahead, or by the server's.
+        let written = inventory.items.get(&Item::Collection(id)).and_then(|list| list.modified);
+        let begun = written.map_or(time_of(id), |written| written.min(time_of(id)));
+        let until = begun.saturating_add(signed(options.grace)).unwrap_or(Timestamp::MAX);
         if Timestamp::now() < until {
             (report.stage, report.until, report.listed) = (Stage::Listed, Some(until), Amount::default());
             for (_, object) in inventory.items.iter().filter(|(item, _)| listed.contains(item)) {

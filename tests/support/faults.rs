@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "no test file uses everything")]
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -76,6 +77,15 @@ pub struct Reply {
 pub trait Director: Send + Sync + 'static {
     /// What happens to a request.
     fn fault(&self, request: &Request) -> Fault;
+    /// The whole answer, where somebody else than the server gives it.
+    fn answer<'a>(&'a self, request: &'a Request) -> Pin<Box<dyn Future<Output = Option<Vec<u8>>> + Send + 'a>> {
+        let _ = request;
+        Box::pin(std::future::ready(None))
+    }
+    /// Changes what the server has answered, in its head and in its body, but not in length.
+    fn change(&self, request: &Request, head: &mut String, body: &mut [u8]) {
+        let _ = (request, head, body);
+    }
     /// The server has answered.
     fn replied(&self, request: &Request, reply: &Reply) {
         let _ = (request, reply);
@@ -177,12 +187,17 @@ async fn serve(
             Fault::Delay(duration) => tokio::time::sleep(duration).await,
             _ => {}
         }
+        if let Some(answer) = director.answer(&request).await {
+            drop(working);
+            client.write_all(&answer).await.ok()?;
+            continue;
+        }
         let mut server = TcpStream::connect(upstream).await.ok()?;
         server.set_nodelay(true).ok()?;
         server.write_all(request.head.as_bytes()).await.ok()?;
         server.write_all(&request.body).await.ok()?;
         let mut left = Vec::new();
-        let (head, mut body) = loop {
+        let (mut head, mut body) = loop {
             let (head, body) = read_message(&mut server, &mut left, request.method != "HEAD").await?;
             if !head.starts_with("HTTP/1.1 1") {
                 break (head, body);
@@ -190,6 +205,7 @@ async fn serve(
         };
         let status = head.split(' ').nth(1)?.parse().ok()?;
         director.replied(&request, &Reply { status, head: head.clone() });
+        director.change(&request, &mut head, &mut body);
         drop(working);
         match fault {
             Fault::DropAfter => return None,
