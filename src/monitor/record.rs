@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::holder;
 use super::{Options, Surroundings};
-use crate::format::host::{Holder, Host, Managed};
+use crate::format::host::{self, Holder, Host, Managed};
 use crate::format::{FORMAT, FormatError, keys};
 use crate::names::WorkspaceName;
 use crate::store::{Condition, ETag, StoreError};
@@ -66,7 +66,7 @@ impl HostRecord {
         let key = keys::host(with.engine.id());
         let now = Timestamp::now();
         let own = holder::this_process();
-        let found = match with.store.get(&key).await {
+        let found = match with.store.get_within(&key, host::MAX_BYTES as u64).await {
             Ok(object) => match Host::parse(&object.body) {
                 Ok(host) => Some((host, object.etag)),
                 Err(source) => return Err(RecordError::Object { key, source }),
@@ -151,7 +151,7 @@ impl HostRecord {
             Ok(etag) => self.etag = Some(etag),
             Err(StoreError::Precondition { .. } | StoreError::Conflict { .. }) => {
                 // An earlier attempt of this very write, or somebody else.
-                let object = match with.store.get(&self.key).await {
+                let object = match with.store.get_within(&self.key, host::MAX_BYTES as u64).await {
                     Ok(object) => object,
                     // Removed by hand: written anew next time.
                     Err(StoreError::NotFound { .. }) => {

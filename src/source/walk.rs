@@ -19,6 +19,8 @@ use super::rules::{Defaults, GIT_IGNORE, IgnoreStack, Verdict, WORKSPACE_IGNORE}
 use super::{
     Admission, Excluded, Line, Rule, Selection, SourceEntry, SourceError, SourceKind, SourceOptions, Stat, git,
 };
+use crate::format::TreePath;
+use crate::format::tree::MAX_DEPTH;
 
 use fate::Fate;
 use listed::Listed;
@@ -162,6 +164,11 @@ impl<'a> Walk<'a> {
 
     /// Walks one folder. `prefix` is its path below the root, empty or ending with `/`.
     fn folder(&mut self, folder: &Path, prefix: &str, inherited: &Inherited) -> Result<(), SourceError> {
+        // What lies deeper can't go, and each folder takes some of the stack.
+        if prefix.matches('/').count() > MAX_DEPTH {
+            let refused = prefix.trim_end_matches('/').parse::<TreePath>();
+            return refused.map(|_| ()).map_err(SourceError::from);
+        }
         let listing = match list(folder) {
             // Gone since its parent was read: then it isn't there.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !prefix.is_empty() => return Ok(()),
@@ -295,7 +302,10 @@ impl<'a> Walk<'a> {
             }
         } else {
             match fs::symlink_metadata(path) {
-                Ok(metadata) => SourceKind::File(Stat::of(&metadata)),
+                Ok(metadata) => {
+                    self.entries.push(SourceEntry::file(name.parse()?, Stat::of(&metadata))?);
+                    return Ok(());
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 Err(error) => return Err(SourceError::unreadable(path, error)),
             }
