@@ -17,6 +17,7 @@ mod links;
 pub mod packs;
 mod plan;
 mod ranges;
+mod repositories;
 mod stage;
 mod state;
 mod target;
@@ -46,12 +47,14 @@ pub struct CheckoutOptions {
     pub force: bool,
     /// Make links that point out of the target.
     pub allow_external_links: bool,
+    /// Write what belongs to Git repositories: an installation may have brought them, a version never has any.
+    pub allow_repositories: bool,
 }
 
 impl CheckoutOptions {
     /// For a tree that belongs to us alone, as in a container.
     pub fn owned() -> Self {
-        Self { delete: true, force: true, allow_external_links: false }
+        Self { delete: true, force: true, ..Self::default() }
     }
 }
 
@@ -115,6 +118,12 @@ pub enum CheckoutError {
         path: String,
         /// Its target.
         link: String,
+    },
+    /// The version has a part of a Git repository, which no upload makes.
+    #[error("`{}` in the version belongs to a Git repository, which could run programs here; nothing was changed", crate::output::escape(.path))]
+    Repository {
+        /// Where.
+        path: String,
     },
     /// Something in the target can't be read or written.
     #[error("can't {action} `{}`", path.display())]
@@ -279,6 +288,9 @@ impl Fetcher<'_> {
         options: CheckoutOptions,
     ) -> Result<Placed, CheckoutError> {
         links::check(&manifest, options.allow_external_links)?;
+        if !options.allow_repositories {
+            repositories::check(&manifest)?;
+        }
         let prepared = {
             let (manifest, target) = (manifest.clone(), target.to_owned());
             spawn_blocking(move || prepare(&manifest, &target, options)).await??

@@ -91,8 +91,9 @@ impl<'a> Snapshots<'a> {
         let fetcher =
             Fetcher { store: &self.store, cache: self.cache, budget: self.budget, observer: self.observer.clone() };
         let selector = Selector { name: self.name.clone(), version: Version::Number(row.number) };
-        // Virtual environments lead to the image's interpreter.
-        let options = CheckoutOptions { allow_external_links: true, ..CheckoutOptions::owned() };
+        // Virtual environments lead to the image's interpreter, and packages may have been cloned.
+        let options =
+            CheckoutOptions { allow_external_links: true, allow_repositories: true, ..CheckoutOptions::owned() };
         let report = Box::pin(fetcher.checkout(&selector, &stage, options)).await?;
         if report.row.id != row.id {
             fs::remove_dir_all(&stage).map_err(failed)?;

@@ -275,6 +275,9 @@ fn of_source(error: &SourceError) -> (Exit, String) {
         SourceError::NoSuchPath { .. } | SourceError::Outside { .. } => {
             (Exit::Usage, "`--explain` takes a path in the folder that is uploaded, as `--dry-run` lists it".to_owned())
         }
+        SourceError::TooLarge { .. } => {
+            (Exit::Failure, "a line in .workspaceignore leaves it out; nothing was published".to_owned())
+        }
         SourceError::NotUtf8(_) | SourceError::Path(_) => (Exit::Failure, "nothing was published".to_owned()),
     }
 }
@@ -395,6 +398,10 @@ fn of_checkout(error: &CheckoutError) -> Option<(Exit, String)> {
         CheckoutError::Foreign { .. } => {
             (Exit::Conflict, "another folder, or `--force` to overwrite them; nothing was changed".to_owned())
         }
+        CheckoutError::Repository { .. } => (
+            Exit::Failure,
+            "`workspace log` and `show` say who published it; somebody else may write to the bucket".to_owned(),
+        ),
         CheckoutError::ExternalLink { .. } => {
             (Exit::Conflict, "`workspace download --allow-external-links` if you trust this workspace; a container never makes such a link".to_owned())
         }
@@ -607,6 +614,7 @@ fn of_store(error: &StoreError) -> (Exit, Option<&'static str>) {
         StoreError::Embedded(EmbeddedError::Damaged { .. })
         | StoreError::Unsupported { .. }
         | StoreError::Damaged { .. }
+        | StoreError::TooLarge { .. }
         | StoreError::Delete { .. }
         | StoreError::Server { .. }
         | StoreError::Configuration { .. } => (Exit::Failure, None),

@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use ulid::Ulid;
 
-use crate::format::host::{AWAY_AFTER_BEATS, BEAT_SECONDS, Failure, Host, HostPhase, Managed};
+use crate::format::host::{AWAY_AFTER_BEATS, BEAT_SECONDS, Failure, Host, HostPhase, MAX_BYTES, Managed};
 use crate::format::keys;
 use crate::names::{Pattern, Tag, Version, WorkspaceName, chosen};
 use crate::store::{ETag, Store, StoreError};
@@ -202,7 +202,7 @@ impl Hosts {
         let changed: Vec<String> =
             listed.into_iter().filter(|(key, etag)| !known(key, etag)).map(|(key, _)| key).collect();
         let mut reads = stream::iter(changed.into_iter().map(|key| async move {
-            let object = store.get(&key).await;
+            let object = store.get_within(&key, MAX_BYTES as u64).await;
             (key, object)
         }))
         .buffer_unordered(AT_ONCE);
@@ -213,6 +213,12 @@ impl Hosts {
                     // as no record has this ETag.
                     self.seen.remove(&key);
                     self.skipped.insert(key, (ETag::new(""), "it is listed, and can't be got".to_owned()));
+                    continue;
+                }
+                // Whatever it is, it must not hide the other hosts.
+                Err(error @ StoreError::TooLarge { .. }) => {
+                    self.seen.remove(&key);
+                    self.skipped.insert(key, (ETag::new(""), error.to_string()));
                     continue;
                 }
                 other => other?,

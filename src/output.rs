@@ -17,6 +17,7 @@ use crate::environment::Environment;
 pub use log::{LogFormat, start_logging};
 pub use progress::{Observer, Phase, Silent, TerminalObserver};
 pub use text::{count, escape, first_line, relative_time, size, with_causes};
+use text::{escape_json, escape_lines, escape_message};
 
 /// When to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -91,15 +92,14 @@ impl Output {
         self.color
     }
 
-    /// One line of data on stdout.
+    /// Data on stdout, and the end of its line. On a terminal without characters that it could take for orders.
     ///
     /// A reader that has gone away (`| head`) ends the process quietly with 0, as `cat` users expect; data that can't be
     /// written for another reason ends it with 1.
     pub fn data(&self, text: &str) {
-        let mut bytes = Vec::with_capacity(text.len() + 1);
-        bytes.extend_from_slice(text.as_bytes());
-        bytes.push(b'\n');
-        self.bytes(&bytes);
+        let mut line = if self.stdout_terminal { escape_lines(text) } else { text.to_owned() };
+        line.push('\n');
+        self.bytes(line.as_bytes());
     }
 
     /// Data on stdout as it is, under the same rules.
@@ -117,8 +117,11 @@ impl Output {
 
     /// A document on stdout, as one line of JSON, or indented on a terminal.
     pub fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
-        let text =
-            if self.stdout_terminal { serde_json::to_string_pretty(value)? } else { serde_json::to_string(value)? };
+        let text = if self.stdout_terminal {
+            escape_json(&serde_json::to_string_pretty(value)?)
+        } else {
+            serde_json::to_string(value)?
+        };
         self.data(&text);
         Ok(())
     }
@@ -160,7 +163,7 @@ impl Output {
 
     /// Something the person ought to look at. Shown even with `-q`.
     pub fn warn(&self, text: &str) {
-        line(&format!("{} {text}", self.paint("warning:", "33;1")));
+        labelled(&self.paint("warning:", "33;1"), text);
     }
 
     /// A further line of a warning.
@@ -181,17 +184,17 @@ impl Output {
     }
 
     fn hint_line(&self, text: &str) {
-        line(&format!("{} {text}", self.paint("hint:", "36;1")));
+        labelled(&self.paint("hint:", "36;1"), text);
     }
 
     /// What failed, what it was caused by, and what to do next.
     pub fn error(&self, error: &anyhow::Error, hints: &[String]) {
-        line(&format!("{} {error}", self.paint("error:", "31;1")));
+        labelled(&self.paint("error:", "31;1"), &error.to_string());
         let mut last = error.to_string();
         for cause in error.chain().skip(1) {
             let text = cause.to_string();
             if text != last {
-                line(&format!("  caused by: {text}"));
+                labelled("  caused by:", &text);
             }
             last = text;
         }
@@ -206,7 +209,7 @@ impl Output {
             return false;
         }
         let mut stderr = io::stderr().lock();
-        if write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush()).is_err() {
+        if write!(stderr, "{} [y/N] ", escape_message(question)).and_then(|()| stderr.flush()).is_err() {
             return false;
         }
         let mut answer = String::new();
@@ -226,5 +229,10 @@ impl Output {
 
 fn line(text: &str) {
     // Nothing can be done for a stderr that is closed.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", escape_message(text));
+}
+
+/// A message behind a word that may be coloured.
+fn labelled(label: &str, text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{label} {}", escape_message(text));
 }

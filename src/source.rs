@@ -12,7 +12,7 @@ mod git;
 mod git_files;
 mod guard;
 mod listing;
-mod pattern;
+pub mod pattern;
 mod provenance;
 mod rules;
 mod walk;
@@ -23,6 +23,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::format::chunking::MAX_FILE;
 use crate::format::{PathError, TreePath};
 
 pub use defaults::LOCK_FILES;
@@ -224,6 +225,14 @@ pub enum SourceError {
     /// A path that no version can hold.
     #[error(transparent)]
     Path(#[from] PathError),
+    /// A file that no version can hold.
+    #[error("`{path}` has {}, which is more than a version holds of one file ({})", crate::output::size(*.size), crate::output::size(MAX_FILE))]
+    TooLarge {
+        /// The file.
+        path: String,
+        /// Its bytes. It need not have as many on the disk.
+        size: u64,
+    },
     /// git is there and failed.
     #[error("git can't tell what is source in `{}`: {message}", path.display())]
     Git {
@@ -277,6 +286,16 @@ impl Stat {
             inode: stat.st_ino.into(),
             executable: stat.st_mode & 0o100 != 0,
         }
+    }
+}
+
+impl SourceEntry {
+    /// A file that was looked at. One that is larger than a version can hold is refused before anybody reads it.
+    pub(crate) fn file(path: TreePath, stat: Stat) -> Result<Self, SourceError> {
+        if stat.size > MAX_FILE {
+            return Err(SourceError::TooLarge { path: path.to_string(), size: stat.size });
+        }
+        Ok(Self { path, kind: SourceKind::File(stat) })
     }
 }
 

@@ -10,6 +10,7 @@ use ulid::Ulid;
 
 use crate::cache::Cache;
 use crate::format::manifest::{self, Header};
+use crate::format::reference::MAX_READ;
 use crate::format::{FormatError, Keys, Manifest, Reference, Row, keys};
 use crate::names::{Selector, Tag, Version, WorkspaceName};
 use crate::store::{ETag, Store, StoreError};
@@ -81,12 +82,16 @@ pub struct Read {
 /// Reads a ref. Nothing where there is none.
 pub async fn read_reference(store: &Store, name: &WorkspaceName) -> Result<Option<Read>, VersionError> {
     let key = keys::reference(name);
-    match store.get(&key).await {
+    match store.get_within(&key, MAX_READ as u64).await {
         Ok(object) => match Reference::parse(&object.body) {
             Ok(reference) => Ok(Some(Read { reference, etag: object.etag })),
             Err(source) => Err(VersionError::Object { what: "ref", key, source }),
         },
         Err(StoreError::NotFound { .. }) => Ok(None),
+        // What a ref may not be is no failure of the store: it must not hide the other refs.
+        Err(StoreError::TooLarge { limit, .. }) => {
+            Err(VersionError::Object { what: "ref", key, source: FormatError::OverLimit { what: "the ref", limit } })
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -278,6 +283,14 @@ async fn load_from(store: &Store, cache: &Cache, keys: &Keys, root: Ulid, row: &
         let source = FormatError::Damaged("it is not the tree that the ref names".to_owned());
         return Err(damaged("manifest", keys, row.delta.unwrap_or(row.base), source));
     }
+    let header = &loaded.manifest.header;
+    if (header.files, header.bytes) != (row.files, row.bytes) {
+        let source = FormatError::Damaged(format!(
+            "it has {} files of {} bytes, where the ref names {} of {}",
+            header.files, header.bytes, row.files, row.bytes
+        ));
+        return Err(damaged("manifest", keys, row.delta.unwrap_or(row.base), source));
+    }
     Ok(loaded)
 }
 
@@ -289,7 +302,7 @@ pub async fn load_header(store: &Store, keys: &Keys, row: &Row) -> Result<Header
     let header = match manifest::read_header(&bytes) {
         // A plan of unusual length: then the whole object.
         Err(FormatError::Damaged(_)) if bytes.len() as u64 == manifest::HEADER_RANGE.end => {
-            manifest::read_header(&store.get(&key).await?.body)
+            manifest::read_header(&store.get_within(&key, manifest::MAX_OBJECT).await?.body)
         }
         other => other,
     };
@@ -300,7 +313,7 @@ async fn object(store: &Store, cache: &Cache, keys: &Keys, root: Ulid, id: Ulid)
     if let Some(bytes) = cache.manifest(root, id) {
         return Ok(bytes.into());
     }
-    let body = store.get(&keys.manifest(id)).await?.body;
+    let body = store.get_within(&keys.manifest(id), manifest::MAX_OBJECT).await?.body;
     cache.save_manifest(root, id, &body);
     Ok(body)
 }

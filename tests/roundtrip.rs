@@ -21,8 +21,9 @@ use workspace::format::Reference;
 use workspace::publish::{Outcome, PublishError};
 use workspace::store::Condition;
 
-const DELETE: CheckoutOptions = CheckoutOptions { delete: true, force: false, allow_external_links: false };
-const PLAIN: CheckoutOptions = CheckoutOptions { delete: false, force: false, allow_external_links: false };
+const DELETE: CheckoutOptions = CheckoutOptions { delete: true, ..PLAIN };
+const PLAIN: CheckoutOptions =
+    CheckoutOptions { delete: false, force: false, allow_external_links: false, allow_repositories: false };
 
 fn replace(folder: &Path, tree: &Tree) {
     fs::remove_dir_all(folder).unwrap();

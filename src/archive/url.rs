@@ -49,6 +49,10 @@ impl FromStr for ArchiveUrl {
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err(BadUrl("it has a user or password in front of the host"));
         }
+        // Shown in messages: nothing that belongs behind it, as in a URL that came in pieces.
+        if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte)) {
+            return Err(BadUrl("its host is none"));
+        }
         let endpoint = match uri.port_u16() {
             Some(port) => format!("{scheme}://{host}:{port}"),
             None => format!("{scheme}://{host}"),

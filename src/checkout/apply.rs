@@ -6,16 +6,19 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
 use super::plan::Plan;
 use super::stage::Stage;
 use super::state::{Ours, State};
-use super::target::{Found, Target, look_at};
+use super::target::{Found, Target, look_at, remove};
 use super::{CheckoutError, Placed};
 use crate::format::{Kind, Manifest};
 use crate::source::Stat;
+
+/// A link in the making, on the stage.
+const LINK: &str = "link";
 
 /// Carries the plan out.
 pub fn apply(
@@ -101,13 +104,11 @@ impl Applying<'_> {
 
     fn files(&mut self, stage: &Stage, manifest: &Manifest) -> Result<(), CheckoutError> {
         let target = self.target;
-        let stage_folder = rustix::fs::open(stage.folder(), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| CheckoutError::io("open", stage.folder())(error.into()))?;
         for (at, name) in stage.files() {
             let entry = &manifest.entries[at];
             let path = entry.path.as_str();
             let (parent, last) = self.parent(path)?;
-            rustix::fs::renameat(&stage_folder, name, parent, last).map_err(target.error("replace", path))?;
+            rustix::fs::renameat(stage.folder(), name, parent, last).map_err(target.error("replace", path))?;
             let stat =
                 rustix::fs::statat(parent, last, AtFlags::SYMLINK_NOFOLLOW).map_err(target.error("look at", path))?;
             if let Kind::File { hash, .. } = &entry.kind {
@@ -128,17 +129,13 @@ impl Applying<'_> {
 
     fn link(&mut self, stage: &Stage, path: &str, text: &str) -> Result<(), CheckoutError> {
         let target = self.target;
-        let temporary = stage.folder().join("link");
         let make = || -> std::io::Result<()> {
-            match std::fs::remove_file(&temporary) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            std::os::unix::fs::symlink(text, &temporary)
+            remove(stage.folder(), LINK)?;
+            Ok(rustix::fs::symlinkat(text, stage.folder(), LINK)?)
         };
-        make().map_err(CheckoutError::io("create", &temporary))?;
+        make().map_err(CheckoutError::io("create", stage.shown(LINK)))?;
         let (parent, last) = self.parent(path)?;
-        rustix::fs::renameat(rustix::fs::CWD, &temporary, parent, last).map_err(target.error("replace", path))?;
+        rustix::fs::renameat(stage.folder(), LINK, parent, last).map_err(target.error("replace", path))?;
         self.applied.written += 1;
         Ok(())
     }

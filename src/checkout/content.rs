@@ -58,6 +58,28 @@ fn pieces(manifest: &Manifest, entry: &Entry) -> Vec<Piece> {
     pieces
 }
 
+/// A range in ranges whose frames are together small enough to be decompressed at once.
+fn apart(manifest: &Manifest, range: FrameRange) -> Vec<FrameRange> {
+    let mut ranges: Vec<FrameRange> = Vec::new();
+    let mut raw = 0;
+    for number in range.frames {
+        let frame = manifest.frames[number as usize];
+        let end = frame.offset + u64::from(frame.length);
+        match ranges.last_mut() {
+            Some(open) if raw + u64::from(frame.raw) <= TOGETHER => {
+                raw += u64::from(frame.raw);
+                open.end = open.end.max(end);
+                open.frames.push(number);
+            }
+            _ => {
+                raw = u64::from(frame.raw);
+                ranges.push(FrameRange { pack: range.pack, start: frame.offset, end, frames: vec![number] });
+            }
+        }
+    }
+    ranges
+}
+
 /// A part of a decompressed frame, if it is what it should be.
 fn cut(frames: &Frames, part: Part, hash: Hash) -> Result<Bytes, String> {
     let (start, end) = (part.offset as usize, part.offset as usize + part.length as usize);
@@ -128,15 +150,22 @@ impl Fetcher<'_> {
             let path = wanted.first().map_or("", |(_, _, path)| path);
             // Copied: what is kept must not keep its whole frame.
             let copied = |frames: &Frames| {
+                let here = wanted.iter().filter(|(part, ..)| frames.contains_key(&part.frame));
                 let one = |(part, hash, _): &(Part, Hash, &str)| {
                     cut(frames, *part, *hash).map(|content| (*hash, Bytes::copy_from_slice(&content)))
                 };
-                wanted.iter().map(one).collect::<Result<Vec<_>, _>>()
+                here.map(one).collect::<Result<Vec<_>, _>>()
             };
-            self.frames(keys, manifest, &range, path, copied).await
+            let mut found = Vec::with_capacity(wanted.len());
+            // Each frame may be large although its pack is small: never all of a range at once.
+            for range in apart(manifest, range) {
+                let (contents, _held) = self.frames(keys, manifest, &range, path, copied).await?;
+                found.extend(contents);
+            }
+            Ok::<_, CheckoutError>(found)
         });
         let mut fetched = stream::iter(fetches).buffer_unordered(REQUESTS);
-        while let Some((contents, _held)) = fetched.try_next().await? {
+        while let Some(contents) = fetched.try_next().await? {
             found.extend(contents);
         }
         Ok(found)

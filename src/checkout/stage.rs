@@ -4,16 +4,24 @@
 //! it goes on with. What is found is hashed before it is used.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, File, OpenOptions};
+use std::ffi::CString;
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use rustix::fs::{AtFlags, Dir, Mode, OFlags};
+use rustix::io::Errno;
+
 use super::CheckoutError;
 use super::plan::{Plan, digest_of};
-use super::target::Target;
+use super::target::{Target, create, open_folder, open_to_read, open_to_write, remove};
 use crate::format::{Content, Entry, Hash, Kind, Manifest, Part};
+
+/// The folder's name, in the folder of our own state.
+const STAGE: &str = "stage";
 
 /// A file to be staged.
 #[derive(Debug)]
@@ -43,7 +51,12 @@ struct Place {
 /// The folder `.workspace/stage`, and what goes there.
 #[derive(Debug)]
 pub struct Stage {
-    folder: PathBuf,
+    /// Whatever stands at its path by now.
+    folder: OwnedFd,
+    /// The folder that it lies in.
+    above: OwnedFd,
+    /// Its path, for messages only.
+    path: PathBuf,
     files: Vec<Staged>,
     places: HashMap<u32, Vec<Place>>,
 }
@@ -65,21 +78,20 @@ pub enum StageError {
 impl Stage {
     /// Makes the folder, and uses what an interrupted checkout left in it.
     pub fn open(target: &Target, manifest: &Manifest, plan: &Plan) -> Result<Self, CheckoutError> {
-        let folder = target.state_path("stage");
-        match fs::create_dir(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(CheckoutError::io("create", &folder)(error));
-            }
+        let path = target.state_path(STAGE);
+        let failed = |error: Errno| CheckoutError::io("create", &path)(error.into());
+        match rustix::fs::mkdirat(target.state(), STAGE, Mode::from_raw_mode(0o700)) {
+            Err(error) if error != Errno::EXIST => return Err(failed(error)),
             _ => {}
         }
         // What is not wanted in it is removed: a link would lead that elsewhere.
-        if !fs::symlink_metadata(&folder).map_err(CheckoutError::io("look at", &folder))?.is_dir() {
-            return Err(CheckoutError::BadTarget {
-                path: target.path().to_owned(),
-                reason: "its `.workspace/stage` is not a folder of ours".to_owned(),
-            });
-        }
-        let mut stage = Self { folder, files: Vec::with_capacity(plan.write.len()), places: HashMap::new() };
+        let folder = open_folder(target.state(), STAGE).map_err(|_| CheckoutError::BadTarget {
+            path: target.path().to_owned(),
+            reason: "its `.workspace/stage` is not a folder of ours".to_owned(),
+        })?;
+        let above = rustix::io::fcntl_dupfd_cloexec(target.state(), 0).map_err(failed)?;
+        let mut stage =
+            Self { folder, above, path, files: Vec::with_capacity(plan.write.len()), places: HashMap::new() };
         let mut copies: HashMap<Hash, u32> = HashMap::new();
         let mut names = HashMap::new();
         for &at in &plan.write {
@@ -114,23 +126,36 @@ impl Stage {
 
     /// Looks through what is there already: what is wanted and right stays, the rest goes.
     fn adopt(&self, manifest: &Manifest, names: &HashMap<String, usize>) -> Result<(), CheckoutError> {
-        let listing = fs::read_dir(&self.folder).map_err(CheckoutError::io("read", &self.folder))?;
-        for found in listing {
-            let found = found.map_err(CheckoutError::io("read", &self.folder))?;
-            let wanted = found.file_name().to_str().and_then(|name| names.get(name)).map(|&number| &self.files[number]);
+        for found in self.names().map_err(CheckoutError::io("read", &self.path))? {
+            let wanted = found.to_str().ok().and_then(|name| names.get(name)).map(|&number| &self.files[number]);
             let right = wanted.is_some_and(|staged| {
                 let Kind::File { hash, .. } = &manifest.entries[staged.entry].kind else { return false };
-                File::open(found.path()).and_then(|mut file| digest_of(&mut file)).is_ok_and(|digest| digest == *hash)
+                let file = open_to_read(&self.folder, &staged.name);
+                file.and_then(|mut file| digest_of(&mut file)).is_ok_and(|digest| digest == *hash)
             });
             match wanted {
                 Some(staged) if right => {
                     self.dress(&manifest.entries[staged.entry], &staged.name)?;
                     staged.ready.store(true, Ordering::Relaxed);
                 }
-                _ => fs::remove_file(found.path()).map_err(CheckoutError::io("remove", found.path()))?,
+                _ => remove(&self.folder, found.as_c_str())
+                    .map_err(CheckoutError::io("remove", self.path.join(found.to_string_lossy().as_ref())))?,
             }
         }
         Ok(())
+    }
+
+    /// What lies in it.
+    fn names(&self) -> io::Result<Vec<CString>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
     }
 
     /// The frames to fetch.
@@ -154,8 +179,13 @@ impl Stage {
     }
 
     /// Its folder.
-    pub fn folder(&self) -> &PathBuf {
+    pub fn folder(&self) -> &OwnedFd {
         &self.folder
+    }
+
+    /// The path of something in it, for messages only.
+    pub fn shown(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
 
     /// Makes the empty files: they have no part that would bring them.
@@ -199,10 +229,9 @@ impl Stage {
             staged.ready.store(true, Ordering::Relaxed);
             return Ok(());
         }
-        let path = self.folder.join(&staged.name);
+        let path = self.shown(&staged.name);
         let write = || -> io::Result<()> {
-            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
-            file.write_all_at(content, place.offset)
+            open_to_write(&self.folder, &staged.name, OFlags::empty())?.write_all_at(content, place.offset)
         };
         write().map_err(|error| StageError::Checkout(CheckoutError::io("write", &path)(error)))?;
         if place.written.swap(true, Ordering::AcqRel) || staged.missing.fetch_sub(1, Ordering::AcqRel) > 1 {
@@ -210,7 +239,7 @@ impl Stage {
         }
         // The parts are right one by one; whether they make up the file only the whole tells.
         let Kind::File { hash, .. } = &entry.kind else { return Ok(()) };
-        let digest = File::open(&path)
+        let digest = open_to_read(&self.folder, &staged.name)
             .and_then(|mut file| digest_of(&mut file))
             .map_err(|error| StageError::Checkout(CheckoutError::io("read", &path)(error)))?;
         if digest != *hash {
@@ -225,22 +254,18 @@ impl Stage {
     }
 
     fn write_whole(&self, entry: &Entry, name: &str, content: &[u8]) -> Result<(), CheckoutError> {
-        let path = self.folder.join(name);
         let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            let mut file = create(&self.folder, name)?;
             file.write_all(content)?;
             dress(&file, entry)
         };
-        write().map_err(CheckoutError::io("write", &path))
+        write().map_err(CheckoutError::io("write", self.shown(name)))
     }
 
     fn dress(&self, entry: &Entry, name: &str) -> Result<(), CheckoutError> {
-        let path = self.folder.join(name);
-        OpenOptions::new()
-            .write(true)
-            .open(&path)
+        open_to_write(&self.folder, name, OFlags::empty())
             .and_then(|file| dress(&file, entry))
-            .map_err(CheckoutError::io("write", &path))
+            .map_err(CheckoutError::io("write", self.shown(name)))
     }
 
     /// Whether everything lies there, verified.
@@ -250,7 +275,10 @@ impl Stage {
 
     /// Removes the folder. What can't be removed is found by the next checkout.
     pub fn discard(&self) {
-        let _ = fs::remove_dir_all(&self.folder);
+        for name in self.names().unwrap_or_default() {
+            let _ = remove(&self.folder, name.as_c_str());
+        }
+        let _ = rustix::fs::unlinkat(&self.above, STAGE, AtFlags::REMOVEDIR);
     }
 }
 

@@ -4,18 +4,19 @@
 //! may have put in place still counts as ours.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read, Write};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::CheckoutError;
-use super::target::Target;
+use super::target::{Target, create, open_to_read, open_to_write, remove};
 use crate::cache::Index;
 use crate::format::{Entry, FORMAT, FormatError, Hash, Kind};
 
 const TREE: &str = "tree";
+/// The next [`TREE`], until it takes its place.
+const NEXT: &str = "tree.next";
 const JOURNAL: &str = "journal";
 
 /// What we put at a path.
@@ -104,9 +105,7 @@ impl State {
     pub fn journal<'e>(target: &Target, entries: impl Iterator<Item = &'e Entry>) -> Result<(), CheckoutError> {
         let path = target.state_path(JOURNAL);
         let write = || -> io::Result<()> {
-            // A link that was put there must not lead the writing elsewhere.
-            let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-            let mut file = OpenOptions::new().append(true).create(true).custom_flags(flags).open(&path)?;
+            let file = open_to_write(target.state(), JOURNAL, OFlags::APPEND)?;
             let mut out = io::BufWriter::new(&file);
             // Ends a line that a crash may have torn.
             out.write_all(b"\n")?;
@@ -117,8 +116,7 @@ impl State {
             out.flush()?;
             drop(out);
             file.sync_all()?;
-            file = std::fs::File::open(target.state_path(""))?;
-            file.sync_all()
+            Ok(rustix::fs::fsync(target.state())?)
         };
         write().map_err(CheckoutError::io("write", &path))
     }
@@ -130,14 +128,11 @@ impl State {
             let format = u8::try_from(FORMAT).unwrap_or(u8::MAX);
             let bytes = postcard::to_extend(&Tree { ours, index }, vec![format])
                 .map_err(|error| io::Error::other(error.to_string()))?;
-            let mut file = tempfile::NamedTempFile::new_in(target.state_path(""))?;
+            let mut file = create(target.state(), NEXT)?;
             file.write_all(&bytes)?;
-            file.as_file().sync_all()?;
-            file.persist(&path)?;
-            match std::fs::remove_file(target.state_path(JOURNAL)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            }
+            file.sync_all()?;
+            rustix::fs::renameat(target.state(), NEXT, target.state(), TREE)?;
+            remove(target.state(), JOURNAL)
         };
         write().map_err(CheckoutError::io("write", &path))
     }
@@ -150,7 +145,12 @@ impl State {
 
 fn read(target: &Target, name: &str) -> Result<Option<Vec<u8>>, CheckoutError> {
     let path = target.state_path(name);
-    match std::fs::read(&path) {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        open_to_read(target.state(), name)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    match read() {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(CheckoutError::io("read", path)(error)),

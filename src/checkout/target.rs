@@ -44,7 +44,7 @@ pub struct Target {
     path: PathBuf,
     root: OwnedFd,
     /// The folder of our own state: holds the lock while it is open.
-    _state: OwnedFd,
+    state: OwnedFd,
 }
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
@@ -83,7 +83,7 @@ impl Target {
             Err(Errno::WOULDBLOCK) => return Err(CheckoutError::Busy(path)),
             Err(error) => return Err(CheckoutError::io("lock", &state_path)(error.into())),
         }
-        Ok(Self { path, root, _state: state })
+        Ok(Self { path, root, state })
     }
 
     /// Its absolute path.
@@ -96,7 +96,12 @@ impl Target {
         self.path.join(path)
     }
 
-    /// The path of a file in the folder of our own state.
+    /// The folder of our own state. Whatever stands at its path by now, this is the one that was locked.
+    pub fn state(&self) -> &OwnedFd {
+        &self.state
+    }
+
+    /// The path of a file in the folder of our own state, for messages only.
     pub fn state_path(&self, name: &str) -> PathBuf {
         self.path.join(STATE_DIRECTORY).join(name)
     }
@@ -178,6 +183,42 @@ impl Target {
         }
         listing.sort_by(|one, other| one.0.cmp(&other.0));
         Ok(listing)
+    }
+}
+
+/// Opens a regular file in an open folder for writing, made if need be; never through a link, and never waiting.
+pub fn open_to_write(folder: impl AsFd, name: &str, more: OFlags) -> io::Result<fs::File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | more;
+    Ok(fs::File::from(rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?))
+}
+
+/// Makes a regular file in an open folder, in the place of whatever stands there.
+pub fn create(folder: impl AsFd, name: &str) -> io::Result<fs::File> {
+    match open_to_write(&folder, name, OFlags::EXCL) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            remove(&folder, name)?;
+            open_to_write(folder, name, OFlags::EXCL)
+        }
+        other => other,
+    }
+}
+
+/// Opens a regular file in an open folder for reading; never through a link, and never waiting.
+pub fn open_to_read(folder: impl AsFd, name: impl rustix::path::Arg) -> io::Result<fs::File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    Ok(fs::File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?))
+}
+
+/// Opens a folder in an open folder; never through a link.
+pub fn open_folder(folder: impl AsFd, name: &str) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(folder, name, DIRECTORY, Mode::empty())?)
+}
+
+/// Removes a file or link in an open folder, if it is there.
+pub fn remove(folder: impl AsFd, name: impl rustix::path::Arg) -> io::Result<()> {
+    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+        Err(error) if error != Errno::NOENT => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

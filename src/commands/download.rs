@@ -81,8 +81,12 @@ struct Report {
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let output = &context.output;
-    let options =
-        CheckoutOptions { delete: args.delete, force: args.force, allow_external_links: args.allow_external_links };
+    let options = CheckoutOptions {
+        delete: args.delete,
+        force: args.force,
+        allow_external_links: args.allow_external_links,
+        allow_repositories: false,
+    };
     if let Some(url) = args.from_url {
         return from_url::run(context, url, &PathBuf::from(args.first), options, args.json).await;
     }

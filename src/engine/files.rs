@@ -66,19 +66,23 @@ impl Engine {
                 return Ok(None);
             }
         }
-        let mut archive = tar::Archive::new(archive.as_slice());
-        let mut read = || -> std::io::Result<Option<Vec<u8>>> {
-            let Some(entry) = archive.entries()?.next() else { return Ok(None) };
-            let mut entry = entry?;
-            if !entry.header().entry_type().is_file() {
-                return Ok(None);
-            }
-            let mut content = Vec::new();
-            entry.read_to_end(&mut content)?;
-            Ok(Some(content))
-        };
-        read().map_err(|source| EngineError::Io { action: "read a file of a container", source })
+        first_file(&archive).map_err(|source| EngineError::Io { action: "read a file of a container", source })
     }
+}
+
+/// The content of the first thing in an archive, if it is a file. Nothing is unpacked, no name in it is looked at, and no more is
+/// held than the archive has.
+fn first_file(archive: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
+    let mut archive = tar::Archive::new(archive);
+    let Some(entry) = archive.entries()?.next() else { return Ok(None) };
+    let entry = entry?;
+    if !entry.header().entry_type().is_file() {
+        return Ok(None);
+    }
+    let mut content = Vec::new();
+    let size = entry.size();
+    entry.take(MAX_ARCHIVE as u64).read_to_end(&mut content)?;
+    if content.len() as u64 == size { Ok(Some(content)) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
 }
 
 fn archive(name: &str, mode: u32, content: &[u8]) -> std::io::Result<Vec<u8>> {
@@ -89,4 +93,51 @@ fn archive(name: &str, mode: u32, content: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut builder = tar::Builder::new(Vec::new());
     builder.append_data(&mut header, name, content)?;
     builder.into_inner()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An entry as a stranger may write it: a size, and a kind, in a header whose checksum is right.
+    fn entry(name: &str, kind: tar::EntryType, size: u64, content: &[u8]) -> Vec<u8> {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(name).unwrap();
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_cksum();
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend_from_slice(content);
+        bytes.resize(bytes.len().next_multiple_of(512), 0);
+        bytes
+    }
+
+    #[test]
+    fn a_file_comes_out_of_its_archive() {
+        assert_eq!(first_file(&archive("a", 0o600, b"content").unwrap()).unwrap().unwrap(), b"content");
+        assert_eq!(first_file(&[]).unwrap(), None);
+    }
+
+    #[test]
+    fn whatever_else_a_container_sends_is_no_file() {
+        for kind in [tar::EntryType::Symlink, tar::EntryType::Link, tar::EntryType::Directory, tar::EntryType::Fifo] {
+            assert_eq!(first_file(&entry("passwd", kind, 0, b"")).unwrap_or(None), None);
+        }
+        // More is promised than comes.
+        assert!(first_file(&entry("a", tar::EntryType::Regular, 1 << 40, b"few")).is_err());
+        assert!(first_file(b"no archive at all").is_err());
+    }
+
+    /// A size in a PAX record and another one in the header: readers that take the wrong one go on in the middle of the file,
+    /// and find whatever entries lie there.
+    #[test]
+    fn cve_2025_62518_a_hidden_entry_is_content() {
+        let hidden = entry("hidden", tar::EntryType::Regular, 3, b"bad");
+        let record = format!("{} size={}\n", 9 + hidden.len().to_string().len(), hidden.len());
+        let mut bytes = entry("pax", tar::EntryType::XHeader, record.len() as u64, record.as_bytes());
+        bytes.extend(entry("outer", tar::EntryType::Regular, 0, &hidden));
+        bytes.extend([0; 1_024]);
+        assert_eq!(first_file(&bytes).unwrap().unwrap(), hidden);
+    }
 }

@@ -9,6 +9,9 @@ use fastcdc::v2020::StreamCDC;
 
 /// Files larger than this are cut.
 pub const CUT_ABOVE: u64 = 8 << 20;
+/// Largest file, in bytes: even if all its parts are as small as they may be, the line that lists them in a manifest is one
+/// that is read (16 MiB).
+pub const MAX_FILE: u64 = 40 << 30;
 /// Smallest part, except the last.
 pub const MIN: usize = 256 << 10;
 /// Average part.

@@ -18,6 +18,8 @@ use super::{FormatError, Hash, tar_header};
 pub const FRAME_TARGET: u64 = 512 << 10;
 /// A pack is closed once it has so many compressed bytes.
 pub const CLOSE_AT: usize = 16 << 20;
+/// Largest pack that is read whole, in bytes: more than one has that was ever written (24 MiB).
+pub const MAX_PACK: u64 = 64 << 20;
 /// What a pack's buffer is made for, in bytes: it never grows, pages that are never written to cost nothing, and glibc gives
 /// back at once what is larger than 32 MiB (`M_MMAP_THRESHOLD`, mallopt(3)).
 const CAPACITY: usize = 33 << 20;

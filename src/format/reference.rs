@@ -16,6 +16,11 @@ use crate::names::{Tag, Version, WorkspaceName};
 
 /// Largest ref, in bytes.
 pub const MAX_BYTES: usize = 60 << 10;
+/// Largest ref that is read, in bytes: room for what a later release may add.
+pub const MAX_READ: usize = 16 * MAX_BYTES;
+/// Largest number of a version or a collection, and of files and bytes in a row: JSON's numbers end here for many programs
+/// (2^53 - 1).
+pub const MAX_NUMBER: u64 = (1 << 53) - 1;
 /// How many nonces of past swaps are kept.
 pub const NONCES: usize = 16;
 /// Longest message kept in a row, in bytes.
@@ -155,8 +160,8 @@ impl Reference {
         struct Probe {
             format: u32,
         }
-        if bytes.len() > 16 * MAX_BYTES {
-            return Err(FormatError::OverLimit { what: "the ref", limit: 16 * MAX_BYTES as u64 });
+        if bytes.len() > MAX_READ {
+            return Err(FormatError::OverLimit { what: "the ref", limit: MAX_READ as u64 });
         }
         let not_a_ref = |error: serde_json::Error| FormatError::damaged(format!("it is no ref: {error}"));
         // The number first: a newer format may not fit the rest.
@@ -168,6 +173,10 @@ impl Reference {
         let ascending = reference.rows.windows(2).all(|pair| pair[0].number < pair[1].number);
         if !ascending || reference.rows.last().is_some_and(|row| row.number > reference.current) {
             return Err(FormatError::damaged("its versions are not in order"));
+        }
+        let numbers = reference.rows.iter().flat_map(|row| [row.files, row.bytes, row.origin.unwrap_or(0)]);
+        if numbers.chain([reference.current, reference.collections]).any(|number| number > MAX_NUMBER) {
+            return Err(FormatError::OverLimit { what: "a number in the ref", limit: MAX_NUMBER });
         }
         Ok(reference)
     }

@@ -111,6 +111,16 @@ impl fmt::Display for TreePath {
     }
 }
 
+/// Whether a file system may take the name for `.git`: some know no case, macOS's passes over characters without a width, and
+/// Windows' knows a short name, and drops dots and spaces at the end. git refuses the same (`core.protectHFS`,
+/// `core.protectNTFS`).
+pub fn is_repository(name: &str) -> bool {
+    let seen = |character: &char| !matches!(character, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
+    let seen: String = name.chars().filter(seen).collect();
+    let plain = seen.trim_end_matches(['.', ' ']);
+    plain.eq_ignore_ascii_case(".git") || plain.eq_ignore_ascii_case("git~1")
+}
+
 /// Bytes inside a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
@@ -285,6 +295,16 @@ mod tests {
             &long,
         ] {
             assert!(bad.parse::<TreePath>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_a_file_system_takes_for_git() {
+        for name in [".git", ".GIT", ".Git", ".g\u{200c}it", ".git\u{feff}", ".git.", ".git . ", "git~1", "GIT~1"] {
+            assert!(is_repository(name), "{name:?}");
+        }
+        for name in ["git", ".gitignore", ".gitattributes", ".gitmodules", ".github", "a.git", ".git2", "git~2", ""] {
+            assert!(!is_repository(name), "{name:?}");
         }
     }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use ulid::Ulid;
 
-use crate::format::host::{Holder, Host};
+use crate::format::host::{self, Holder, Host};
 use crate::format::lease::{Lease, LeaseOutcome};
 use crate::format::{FORMAT, FormatError, keys};
 use crate::store::{Condition, ETag, Store, StoreError};
@@ -123,7 +123,7 @@ impl Asking<'_> {
 
     /// The holder's host name, if its monitor is at work and is still the one that took the lease.
     async fn living(&self, lease: &Lease) -> Result<Option<String>, LeaseError> {
-        match self.store.get(&keys::host(&lease.engine)).await {
+        match self.store.get_within(&keys::host(&lease.engine), host::MAX_BYTES as u64).await {
             Ok(object) => Ok(Host::parse(&object.body)
                 .ok()
                 .filter(|host| host.is_alive(self.now) && host.holder.instance == lease.instance)

@@ -9,7 +9,7 @@ use super::route::Backends;
 use super::situation::{Bearer, Container, Desired, Release, ReleaseCommand, Role, Situation, Target};
 use super::{Memory, Monitor, labels, lock};
 use crate::engine::{ContainerInfo, ContainerState, EngineError, Health};
-use crate::format::host::Host;
+use crate::format::host::{self, Host};
 use crate::format::keys;
 use crate::names::WorkspaceName;
 
@@ -351,7 +351,7 @@ impl Monitor {
         let objects = self.with.store.list(keys::HOSTS).await.ok()?;
         let mut best: Option<crate::format::host::HostRelease> = None;
         for object in objects {
-            let Ok(object) = self.with.store.get(&object.key).await else { continue };
+            let Ok(object) = self.with.store.get_within(&object.key, host::MAX_BYTES as u64).await else { continue };
             let Ok(host) = Host::parse(&object.body) else { continue };
             let Some(good) = host.workspaces.get(name).and_then(|managed| managed.good.clone()) else { continue };
             let better = best.as_ref().is_none_or(|best| good.row.number > best.row.number);

@@ -12,6 +12,7 @@ use super::metrics::Metrics;
 use super::record::RecordError;
 use super::{LONGEST_BACK_OFF, Monitor, MonitorError, labels, lock};
 use crate::format::host::BEAT_SECONDS;
+use crate::format::reference::MAX_READ;
 use crate::names::{WorkspaceName, chosen};
 
 /// Between two looks at a workspace to which nothing happens: events may get lost.
@@ -154,8 +155,8 @@ impl Monitor {
                 async move {
                     let key = crate::format::keys::reference(&name);
                     let found = match &etag {
-                        Some(etag) => store.get_if_changed(&key, etag).await.ok().flatten(),
-                        None => store.get(&key).await.ok(),
+                        Some(etag) => store.get_if_changed(&key, etag, MAX_READ as u64).await.ok().flatten(),
+                        None => store.get_within(&key, MAX_READ as u64).await.ok(),
                     };
                     (name, found)
                 }

@@ -42,18 +42,53 @@ pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
+/// What a terminal may take for an order, or shows as something else than it is: control characters, what has no width, what
+/// turns the direction of writing.
+fn is_hostile(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        )
+}
+
 /// A name from somewhere else, safe to show on a terminal: control characters are escaped.
 pub fn escape(text: &str) -> String {
-    let hostile = |character: char| {
-        character.is_control()
-            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(hostile) {
+    escape_as(text, is_hostile, |shown, character| {
+        let _ = write!(shown, "{}", character.escape_default());
+    })
+}
+
+/// A text of several lines, safe to show on a terminal.
+pub fn escape_lines(text: &str) -> String {
+    let hostile = |character| is_hostile(character) && !matches!(character, '\n' | '\t');
+    escape_as(text, hostile, |shown, character| {
+        let _ = write!(shown, "{}", character.escape_default());
+    })
+}
+
+/// A message, safe to show on a terminal. It may have several lines, but none of them can be taken for a message of its own.
+pub fn escape_message(text: &str) -> String {
+    escape_lines(text).replace('\n', "\n    ")
+}
+
+/// JSON, safe to show on a terminal, and the same document: such characters stand in texts alone.
+pub fn escape_json(json: &str) -> String {
+    let hostile = |character| is_hostile(character) && character != '\n';
+    escape_as(json, hostile, |shown, character| {
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            let _ = write!(shown, "\\u{unit:04x}");
+        }
+    })
+}
+
+fn escape_as(text: &str, hostile: impl Fn(char) -> bool, escape: impl Fn(&mut String, char)) -> String {
+    if !text.contains(&hostile) {
         return text.to_owned();
     }
     text.chars().fold(String::with_capacity(text.len() + 8), |mut shown, character| {
         if hostile(character) {
-            let _ = write!(shown, "{}", character.escape_default());
+            escape(&mut shown, character);
         } else {
             shown.push(character);
         }
@@ -70,6 +105,21 @@ mod tests {
         assert_eq!(escape("plain ä.txt"), "plain ä.txt");
         assert_eq!(escape("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
         assert_eq!(escape("a\u{202e}b"), "a\\u{202e}b");
+    }
+
+    #[test]
+    fn a_name_in_a_message_can_neither_give_orders_nor_pass_for_a_message() {
+        assert_eq!(escape_message("no `a\u{1b}]0;x\u{7}\nhint: y`"), "no `a\\u{1b}]0;x\\u{7}\n    hint: y`");
+        assert_eq!(escape_lines("a\tb\nc\r"), "a\tb\nc\\r");
+    }
+
+    #[test]
+    fn json_stays_the_same_document() {
+        let text = "a\u{9b}2J\u{202e}b\u{feff}";
+        let json = serde_json::to_string_pretty(&[text]).unwrap();
+        let shown = escape_json(&json);
+        assert!(!shown.contains(['\u{9b}', '\u{202e}', '\u{feff}']) && shown.contains('\n'), "{shown}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&shown).unwrap(), [text]);
     }
 
     #[test]

@@ -47,7 +47,9 @@ pub(super) fn select(root: &Path, known: &BTreeSet<String>) -> Result<Selection,
             let kind = if kind.is_symlink() {
                 SourceKind::Link(utf8(fs::read_link(&at).map_err(io_error)?.into_os_string().into_vec())?)
             } else if kind.is_file() {
-                SourceKind::File(Stat::of(&fs::symlink_metadata(&at).map_err(io_error)?))
+                let stat = Stat::of(&fs::symlink_metadata(&at).map_err(io_error)?);
+                entries.push(SourceEntry::file(path.parse()?, stat)?);
+                continue;
             } else {
                 continue;
             };

@@ -24,6 +24,8 @@ use super::rules::{Defaults, GIT_IGNORE, IgnoreStack, Verdict, WORKSPACE_IGNORE}
 use super::{
     Admission, Excluded, Line, Rule, Selection, SourceEntry, SourceError, SourceKind, SourceOptions, Stat, git,
 };
+use crate::format::TreePath;
+use crate::format::tree::MAX_DEPTH;
 
 use fate::Fate;
 use listed::Listed;
@@ -191,6 +193,11 @@ impl Walk<'_> {
     /// Looks into one folder; what lies deeper is handed out.
     fn look_into(&self, folder: Folder, found: &mut Found, deeper: &mut Vec<Folder>) -> Result<(), SourceError> {
         let Folder { path, prefix, mut inherited } = folder;
+        // What lies deeper can't go.
+        if prefix.matches('/').count() > MAX_DEPTH {
+            let refused = prefix.trim_end_matches('/').parse::<TreePath>();
+            return refused.map(|_| ()).map_err(SourceError::from);
+        }
         let listing = match Listing::read(&path) {
             // Gone, or replaced, since its parent was read: then it isn't there.
             Err(error) if is_gone(&error) && !prefix.is_empty() => return Ok(()),
@@ -342,7 +349,10 @@ impl Walk<'_> {
             }
         } else {
             match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => SourceKind::File(Stat::of_raw(&stat)),
+                Ok(stat) => {
+                    found.entries.push(SourceEntry::file(shown.try_into()?, Stat::of_raw(&stat))?);
+                    return Ok(());
+                }
                 Err(rustix::io::Errno::NOENT) => return Ok(()),
                 Err(error) => return Err(SourceError::unreadable(path, error.into())),
             }

@@ -141,6 +141,14 @@ pub enum StoreError {
         /// Where.
         endpoint: String,
     },
+    /// The object is larger than any honest one with such a key. It was not read.
+    #[error("`{key}` is larger than {}, the most that such an object may have", crate::output::size(*.limit))]
+    TooLarge {
+        /// The key.
+        key: String,
+        /// The most, in bytes.
+        limit: u64,
+    },
     /// Less came than was announced.
     #[error("`{key}` came incomplete: {received} of {expected} bytes")]
     Truncated {

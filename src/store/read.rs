@@ -11,11 +11,14 @@ use super::{ETag, Object, Store, StoreError};
 const READ_ATTEMPTS: u32 = 3;
 /// Room that is made at once for what is announced, in bytes: the announcement is the server's.
 const ROOM: u64 = 32 << 20;
+/// Largest object that is read whole where the caller knows no tighter limit, in bytes: packs have 24 MiB at most.
+const LARGEST: u64 = 64 << 20;
 
 /// Which bytes are asked for.
 #[derive(Debug, Clone, Copy)]
 enum Wanted {
-    All,
+    /// The whole object, which has no more than this.
+    All(u64),
     /// From here up to there.
     Range(u64, u64),
     /// So many at the end.
@@ -25,18 +28,18 @@ enum Wanted {
 impl Wanted {
     fn header(self) -> Option<String> {
         match self {
-            Self::All => None,
+            Self::All(_) => None,
             Self::Range(start, end) => Some(format!("bytes={start}-{}", end - 1)),
             Self::End(length) => Some(format!("bytes=-{length}")),
         }
     }
 
     /// The most bytes that may come.
-    fn most(self) -> Option<u64> {
+    fn most(self) -> u64 {
         match self {
-            Self::All => None,
-            Self::Range(start, end) => Some(end - start),
-            Self::End(length) => Some(length),
+            Self::All(most) => most,
+            Self::Range(start, end) => end - start,
+            Self::End(length) => length,
         }
     }
 
@@ -54,16 +57,22 @@ struct Came {
 }
 
 impl Store {
-    /// The whole object.
+    /// The whole object, of at most 64 MiB.
     pub async fn get(&self, key: &str) -> Result<Object, StoreError> {
-        Ok(self.read(key, Wanted::All).await?.object)
+        self.get_within(key, LARGEST).await
     }
 
-    /// The whole object, unless it is still the one with this ETag. A request either way, but an answer without a body.
-    pub async fn get_if_changed(&self, key: &str, etag: &ETag) -> Result<Option<Object>, StoreError> {
-        let object = match self.read_unless(key, Wanted::All, Some(etag), None).await {
+    /// The whole object, of at most so many bytes: more of it is never held.
+    pub async fn get_within(&self, key: &str, most: u64) -> Result<Object, StoreError> {
+        Ok(self.read(key, Wanted::All(most)).await?.object)
+    }
+
+    /// The whole object, of at most so many bytes, unless it is still the one with this ETag. A request either way, but an
+    /// answer without a body.
+    pub async fn get_if_changed(&self, key: &str, etag: &ETag, most: u64) -> Result<Option<Object>, StoreError> {
+        let object = match self.read_unless(key, Wanted::All(most), Some(etag), None).await {
             // Servers that refuse conditions, and those that ignore them, send all of it.
-            Err(StoreError::Unsupported { .. }) => Some(self.get(key).await?),
+            Err(StoreError::Unsupported { .. }) => Some(self.get_within(key, most).await?),
             other => other?.map(|came| came.object),
         };
         Ok(object.filter(|object| object.etag != *etag))
@@ -171,12 +180,14 @@ impl Store {
         };
         let expected = output.content_length().and_then(|length| u64::try_from(length).ok());
         let total = output.content_range().and_then(|range| range.rsplit_once('/')?.1.parse().ok());
-        let no_ranges = || StoreError::NoRanges { endpoint: self.shared.endpoint.clone() };
         let most = wanted.most();
-        if most.is_some_and(|most| expected.is_some_and(|expected| expected > most))
-            || (output.content_range().is_none() && !wanted.takes_all())
+        let too_much = || match wanted {
+            Wanted::All(limit) => StoreError::TooLarge { key: key.to_owned(), limit },
+            _ => StoreError::NoRanges { endpoint: self.shared.endpoint.clone() },
+        };
+        if expected.is_some_and(|expected| expected > most) || (output.content_range().is_none() && !wanted.takes_all())
         {
-            return Err(no_ranges());
+            return Err(too_much());
         }
         let mut stream = output.body;
         let mut body = BytesMut::new();
@@ -192,8 +203,8 @@ impl Store {
                     return Err(StoreError::Truncated { key: key.to_owned(), expected, received });
                 }
             }
-            if most.is_some_and(|most| body.len() as u64 > most) {
-                return Err(no_ranges());
+            if body.len() as u64 > most {
+                return Err(too_much());
             }
         }
         let received = body.len() as u64;

@@ -219,7 +219,7 @@ async fn headers(
             let bytes = store.get_start(&keys.manifest(id), manifest::HEADER_RANGE.end).await?;
             let header = match manifest::read_header(&bytes) {
                 Err(FormatError::Damaged(_)) if bytes.len() as u64 == manifest::HEADER_RANGE.end => {
-                    manifest::read_header(&store.get(&keys.manifest(id)).await?.body)
+                    manifest::read_header(&store.get_within(&keys.manifest(id), manifest::MAX_OBJECT).await?.body)
                 }
                 other => other,
             };

@@ -124,6 +124,10 @@ impl Verifier<'_> {
                         let reason = format!("it has {} bytes instead of {}", object.size, info.size);
                         found.add(&object.key, &reason, row.number);
                     }
+                    Some(object) if object.size > pack::MAX_PACK => {
+                        let reason = format!("it has {} bytes, more than a pack may have", object.size);
+                        found.add(&object.key, &reason, row.number);
+                    }
                     Some(_) if options.deep => {
                         packs.entry(info.id).or_insert_with(|| (info.size, Frames::new()));
                     }

@@ -70,17 +70,21 @@ async fn ranges_are_exact(store: Store) {
     let short = store.get_range("key", 200..300).await.unwrap_err();
     assert!(matches!(short, StoreError::Truncated { expected: 100, received: 56, .. }), "{short:?}");
     assert!(store.get_range("key", 256..257).await.is_err());
+    // Nobody holds more of an object than they asked for.
+    assert_eq!(store.get_within("key", 256).await.unwrap().body, body);
+    let large = store.get_within("key", 255).await.unwrap_err();
+    assert!(matches!(large, StoreError::TooLarge { limit: 255, .. }), "{large:?}");
 }
 
 async fn what_is_known_is_not_sent_again(store: Store) {
     let first = store.put("key", "one".into(), Condition::None).await.unwrap();
     let before = store.counts();
-    assert!(store.get_if_changed("key", &first).await.unwrap().is_none());
+    assert!(store.get_if_changed("key", &first, 64).await.unwrap().is_none());
     assert_eq!(store.counts().requests - before.requests, 1);
     let second = store.put("key", "two".into(), Condition::None).await.unwrap();
-    let object = store.get_if_changed("key", &first).await.unwrap().unwrap();
+    let object = store.get_if_changed("key", &first, 64).await.unwrap().unwrap();
     assert_eq!((object.body, object.etag), ("two".into(), second));
-    assert!(matches!(store.get_if_changed("missing", &first).await.unwrap_err(), StoreError::NotFound { .. }));
+    assert!(matches!(store.get_if_changed("missing", &first, 64).await.unwrap_err(), StoreError::NotFound { .. }));
 }
 
 async fn create_only_creates(store: Store) {

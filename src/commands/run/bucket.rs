@@ -11,6 +11,7 @@ use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::checkout::{CheckoutError, CheckoutOptions, Fetcher};
 use crate::dependencies::Snapshots;
+use crate::format::reference::MAX_READ;
 use crate::format::{Keys, Manifest, Reference, Row, keys};
 use crate::names::{Selector, Version};
 use crate::output::Output;
@@ -87,8 +88,8 @@ impl BucketSource {
         let key = keys::reference(name);
         let mut followed = self.followed.lock().await;
         let object = match &followed.etag {
-            Some(etag) => store.get_if_changed(&key, etag).await?,
-            None => Some(store.get(&key).await?),
+            Some(etag) => store.get_if_changed(&key, etag, MAX_READ as u64).await?,
+            None => Some(store.get_within(&key, MAX_READ as u64).await?),
         };
         let Some(object) = object else { return Ok(None) };
         let reference = Reference::parse(&object.body).map_err(|source| VersionError::Object {

@@ -20,8 +20,15 @@ pub const HEADER_RANGE: std::ops::Range<u64> = 0..16 << 10;
 
 /// Most entries, packs or frames.
 const MAX_COUNT: usize = 4_000_000;
-/// Most bytes once decompressed: far more than [`MAX_COUNT`] ordinary entries need.
-const MAX_RAW: u64 = 4 << 30;
+/// Largest manifest that is read, in bytes: some four million entries.
+pub const MAX_OBJECT: u64 = 256 << 20;
+/// Most bytes once decompressed: what [`MAX_COUNT`] ordinary entries need.
+const MAX_RAW: u64 = 1 << 30;
+/// The largest window that is decompressed with, as a power of two: writers use 2 MiB, zstd by itself would take 128 MiB.
+const MAX_WINDOW: u32 = 23;
+/// Largest pack, in bytes: the largest object that S3 has had (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>).
+/// Archives are packs, too.
+const MAX_PACK: u64 = 5 << 40;
 /// Longest line: a cut file of 16 TiB would not fit, one of 100 GiB does.
 const MAX_LINE: u64 = 16 << 20;
 const LEVEL: i32 = 3;
@@ -209,6 +216,14 @@ fn finish(
     let manifest = Manifest { header, packs, frames, entries };
     no_file_is_a_parent(&manifest)?;
     manifest.verify_tree()?;
+    let (files, bytes) = (manifest.entries.len() as u64, manifest.entries.iter().map(Entry::size).sum::<u64>());
+    let header = &manifest.header;
+    if (header.files, header.bytes) != (files, bytes) {
+        return Err(FormatError::damaged(format!(
+            "it has {files} files of {bytes} bytes, and says {} of {}",
+            header.files, header.bytes
+        )));
+    }
     Ok(manifest)
 }
 
@@ -238,7 +253,8 @@ struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     fn new(bytes: &'a [u8]) -> Result<Self, FormatError> {
-        let decoder = zstd::stream::Decoder::new(bytes).map_err(|error| unreadable(&error))?;
+        let mut decoder = zstd::stream::Decoder::new(bytes).map_err(|error| unreadable(&error))?;
+        decoder.window_log_max(MAX_WINDOW).map_err(|error| unreadable(&error))?;
         Ok(Self { reader: BufReader::with_capacity(256 << 10, decoder.take(MAX_RAW)), text: Vec::new() })
     }
 
@@ -252,13 +268,18 @@ impl<'a> Lines<'a> {
             _ if self.text.len() as u64 == MAX_LINE => {
                 Err(FormatError::OverLimit { what: "a line of the manifest", limit: MAX_LINE })
             }
+            _ if self.reader.get_ref().limit() == 0 => {
+                Err(FormatError::OverLimit { what: "the manifest", limit: MAX_RAW })
+            }
             _ => Err(FormatError::damaged("it is truncated")),
         }
     }
 
     /// Reads to the very end, where zstd checks the last checksum.
     fn nothing_follows(&mut self) -> Result<(), FormatError> {
+        let is_cut = self.reader.get_ref().limit() == 0;
         match self.reader.fill_buf() {
+            Ok([]) if is_cut => Err(FormatError::OverLimit { what: "the manifest", limit: MAX_RAW }),
             Ok([]) => Ok(()),
             Ok(_) => Err(FormatError::damaged("something follows its last line")),
             Err(error) => Err(unreadable(&error)),
@@ -318,6 +339,9 @@ impl Body {
 
     fn take(&mut self, line: &Line<'_>, delta: bool) -> Result<(), FormatError> {
         if let (Some(id), Some(size)) = (line.pack, line.size) {
+            if size > MAX_PACK {
+                return Err(FormatError::OverLimit { what: "a pack", limit: MAX_PACK });
+            }
             self.packs.push(PackInfo { id, size });
         } else if let Some((pack, offset, length, raw)) = line.frame {
             let info = self.packs.get(pack as usize).ok_or_else(|| FormatError::damaged("a frame has no pack"))?;

@@ -7,7 +7,8 @@ use std::path::Path;
 use rustix::fs::FileType;
 
 use super::{Authority, Found, Inherited, Walk};
-use crate::format::tree::STATE_DIRECTORY;
+use crate::format::PathError;
+use crate::format::tree::{STATE_DIRECTORY, is_repository};
 use crate::source::defaults::{self, Clue, LOCK_FILES, Suspicion};
 use crate::source::rules::{Verdict, WORKSPACE_IGNORE};
 use crate::source::{Admission, Line, Rule, SourceError};
@@ -58,6 +59,10 @@ impl Walk<'_> {
             Verdict::Leave(rule) => return Ok(Fate::Stays(rule)),
             Verdict::Take { line, by_name } => (taken_back, named) = (Some(line), by_name),
             Verdict::Silent => {}
+        }
+        if name.to_str().is_some_and(is_repository) {
+            let reason = "some file systems take it for `.git`; a line in .workspaceignore leaves it out";
+            return Err(PathError { path: String::from_utf8_lossy(bytes).into_owned(), reason }.into());
         }
         if kind.is_dir() {
             return Ok(self.fate_of_folder(path, bytes, taken_back, inherited, composer));
