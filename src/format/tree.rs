@@ -187,6 +187,14 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Where its bytes lie, if it is a file with this digest.
+    pub fn content_of(&self, wanted: &Hash) -> Option<&Content> {
+        match &self.kind {
+            Kind::File { hash, content, .. } if hash == wanted => Some(content),
+            _ => None,
+        }
+    }
+
     /// Bytes of content; 0 for what has none.
     pub fn size(&self) -> u64 {
         match &self.kind {

@@ -63,12 +63,15 @@ impl Publisher<'_> {
         current: Option<&Loaded>,
         state: &mut State,
     ) -> Result<(), PublishError> {
-        let old: HashSet<&str> = current
-            .map(|current| current.manifest.entries.iter().map(|entry| entry.path.as_str()).collect())
-            .unwrap_or_default();
+        // Both are in the order of their paths.
+        let mut old = current.map_or(&[][..], |current| &current.manifest.entries).iter().peekable();
+        let mut is_new = |path: &str| {
+            while old.next_if(|entry| entry.path.as_str() < path).is_some() {}
+            old.peek().is_none_or(|entry| entry.path.as_str() != path)
+        };
         let limits = publication.source.limits;
         if look.selection.is_source
-            && let Some(warning) = many_new(&look.selection.entries, |path| !old.contains(path), limits)
+            && let Some(warning) = many_new(&look.selection.entries, &mut is_new, limits)
         {
             self.warn(state, &warning);
         }
@@ -230,14 +233,23 @@ impl Publisher<'_> {
             run: publication.run.clone(),
             plan,
         };
+        // Both are in the order of their paths.
+        let mut before = loaded.map_or(&[][..], |loaded| &loaded.manifest.entries).iter().peekable();
         for mut entry in entries.drain(..) {
             if let Kind::File { size, hash, content, .. } = &mut entry.kind
                 && *size > 0
             {
+                while before.next_if(|old| old.path < entry.path).is_some() {}
+                let same = before.peek().filter(|old| old.path == entry.path).and_then(|old| old.content_of(hash));
                 // What was sent now comes first: after folding, the same content also lies in an older pack.
-                let indexes = [&state.sent.contents, contents];
-                let (parts, cut) = ContentIndex::find_file(&indexes, hash).ok_or_else(moved)?;
-                *content = builder.content(&parts, cut);
+                *content = match same.filter(|same| builder.numbers(same) && !state.sent.contents.knows(hash)) {
+                    Some(same) => same.clone(),
+                    None => {
+                        let indexes = [&state.sent.contents, contents];
+                        let (parts, cut) = ContentIndex::find_file(&indexes, hash).ok_or_else(moved)?;
+                        builder.content(&parts, cut)
+                    }
+                };
             }
             builder.push(entry);
         }

@@ -176,18 +176,17 @@ impl Look {
 /// What detection may see: the files that will be uploaded.
 pub struct Tree<'a> {
     selection: &'a Selection,
-    paths: HashSet<&'a str>,
 }
 
 impl<'a> Tree<'a> {
     pub fn of(selection: &'a Selection) -> Self {
-        Self { selection, paths: selection.entries.iter().map(|entry| entry.path.as_str()).collect() }
+        Self { selection }
     }
 }
 
 impl SourceTree for Tree<'_> {
     fn contains(&self, path: &str) -> bool {
-        self.paths.contains(path)
+        self.selection.entries.binary_search_by(|entry| entry.path.as_str().cmp(path)).is_ok()
     }
 
     fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {

@@ -49,41 +49,63 @@ pub(super) fn large_files(entries: &[SourceEntry], limits: Limits) -> Option<Str
     })
 }
 
-/// Names that are one where case does not count, as on most Macs: only one of them would survive a download there.
-/// `entries` are sorted by path.
-pub(super) fn case_collisions(entries: &[SourceEntry]) -> Option<String> {
-    let mut spelled: HashMap<String, &str> = HashMap::new();
-    let mut first: Option<(&str, &str)> = None;
-    let mut pairs = 0_usize;
-    let (mut last, mut collided) = ("", "");
+/// Whether it is in lower case.
+fn is_lower(text: &str) -> bool {
+    if text.is_ascii() { !text.bytes().any(|byte| byte.is_ascii_uppercase()) } else { text.to_lowercase() == text }
+}
+
+/// Gives each path, and each folder on the way to one, to `look`, once. What lies below one for which it says yes is
+/// passed over. `entries` are sorted by path.
+fn each_part<'e>(entries: &'e [SourceEntry], look: &mut dyn FnMut(&'e str) -> bool) {
+    let (mut last, mut passed) = ("", "");
     for entry in entries {
         let path = entry.path.as_str();
-        // What lies in two folders of one name need not be counted as well.
-        if !collided.is_empty() && path.strip_prefix(collided).is_some_and(|rest| rest.starts_with('/')) {
+        if !passed.is_empty() && path.strip_prefix(passed).is_some_and(|rest| rest.starts_with('/')) {
             continue;
         }
         // What it shares with the path before was looked at there.
         let shared = path.bytes().zip(last.bytes()).take_while(|(one, other)| one == other).count();
         last = path;
-        let ends = path.match_indices('/').map(|(slash, _)| slash).chain([path.len()]).filter(|end| *end >= shared);
-        for part in ends.map(|end| &path[..end]) {
-            let other = *spelled.entry(part.to_lowercase()).or_insert(part);
-            if other != part {
-                pairs += 1;
-                first.get_or_insert((other, part));
-                collided = part;
-                break;
-            }
+        let slashes = path.as_bytes()[shared..].iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let ends = slashes.map(|(slash, _)| shared + slash).chain([path.len()]);
+        if let Some(part) = ends.map(|end| &path[..end]).find(|part| look(part)) {
+            passed = part;
         }
     }
+}
+
+/// Names that are one where case does not count, as on most Macs: only one of them would survive a download there.
+/// `entries` are sorted by path.
+pub(super) fn case_collisions(entries: &[SourceEntry]) -> Option<String> {
+    // Of two that are one where case does not count, at most one is in lower case: only what is not is kept.
+    let mut spelled: HashMap<String, &str> = HashMap::new();
+    each_part(entries, &mut |part| {
+        if is_lower(part) {
+            return false;
+        }
+        spelled.entry(part.to_lowercase()).or_insert(part);
+        false
+    });
+    if spelled.is_empty() {
+        return None;
+    }
+    let mut first: Option<(&str, &str)> = None;
+    let mut pairs = 0_usize;
+    each_part(entries, &mut |part| {
+        let other = if is_lower(part) { spelled.get(part) } else { spelled.get(&part.to_lowercase()) };
+        let Some(other) = other.copied().filter(|other| *other != part) else { return false };
+        pairs += 1;
+        first.get_or_insert((other, part));
+        true
+    });
     let (one, other) = first?;
     let more = if pairs > 1 { format!(", and {} more", pairs - 1) } else { String::new() };
     Some(format!("`{one}` and `{other}` are one file where case does not count{more}: rename one of them"))
 }
 
 /// More new files than anybody writes by hand: a folder may be missing in an ignore file. `is_new` tells whether the current
-/// version has no such path.
-pub fn many_new(entries: &[SourceEntry], is_new: impl Fn(&str) -> bool, limits: Limits) -> Option<String> {
+/// version has no such path; it is asked in their order.
+pub fn many_new(entries: &[SourceEntry], mut is_new: impl FnMut(&str) -> bool, limits: Limits) -> Option<String> {
     let new: Vec<&str> = entries.iter().map(|entry| entry.path.as_str()).filter(|path| is_new(path)).collect();
     if new.len() <= limits.new_files {
         return None;

@@ -1,7 +1,6 @@
 //! Making a manifest from contents that lie in several older ones and in new packs.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use ulid::Ulid;
 
 use super::{Frame, Header, Manifest, PackInfo};
@@ -98,6 +97,11 @@ impl ContentIndex {
         }
     }
 
+    /// Whether it knows a content, or how a file with it was cut.
+    pub fn knows(&self, hash: &Hash) -> bool {
+        self.contents.contains_key(hash) || self.cuts.contains_key(hash)
+    }
+
     /// Where a content lies.
     pub fn find(&self, hash: &Hash) -> Option<&Location> {
         self.contents.get(hash)
@@ -136,6 +140,8 @@ pub struct ManifestBuilder {
     pack_numbers: HashMap<Ulid, u32>,
     frame_numbers: HashMap<(Ulid, u64), u32>,
     entries: Vec<Entry>,
+    /// The frames that are numbered as in the base.
+    numbered: usize,
 }
 
 impl ManifestBuilder {
@@ -150,8 +156,21 @@ impl ManifestBuilder {
                 let pack = base.packs[frame.pack as usize];
                 builder.frame_number(pack, frame.offset, frame.length, frame.raw);
             }
+            if builder.frames == base.frames {
+                builder.numbered = base.frames.len();
+            }
         }
         builder
+    }
+
+    /// Whether a content of the base, or of a version on it, is in this manifest's numbers as it stands.
+    pub fn numbers(&self, content: &Content) -> bool {
+        let numbered = |part: &Part| (part.frame as usize) < self.numbered;
+        match content {
+            Content::Empty => true,
+            Content::Whole(part) => numbered(part),
+            Content::Cut(parts) => parts.iter().all(|cut| numbered(&cut.part)),
+        }
     }
 
     fn pack_number(&mut self, pack: PackInfo) -> u32 {

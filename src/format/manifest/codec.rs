@@ -4,10 +4,12 @@
 //! checked, and the whole must add up to the tree digest.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::ops::Deref;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
 use ulid::Ulid;
 
 use super::{Frame, Header, Manifest, PackInfo};
@@ -40,13 +42,13 @@ struct Line<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     frame: Option<(u32, u64, u32, u32)>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    dir: Option<Cow<'a, str>>,
+    dir: Option<Text<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    link: Option<Cow<'a, str>>,
+    link: Option<Text<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    to: Option<Cow<'a, str>>,
+    to: Option<Text<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    file: Option<Cow<'a, str>>,
+    file: Option<Text<'a>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     x: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,9 +62,50 @@ struct Line<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     parts: Option<Vec<(u32, u32, u32, Hash)>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    gone: Option<Cow<'a, str>>,
+    gone: Option<Text<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     end: Option<(usize, usize, usize, usize)>,
+}
+
+/// A text that is borrowed where nothing in it is escaped: `serde` borrows no `Cow` inside of an `Option`.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Text<'a>(Cow<'a, str>);
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+}
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Text<'de>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a text")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Either)
+    }
 }
 
 /// The object of a whole manifest.
@@ -74,12 +117,19 @@ pub fn encode(manifest: &Manifest) -> Vec<u8> {
 /// The object of a delta: what `new` has beyond `base`, whose packs and frames it must begin with.
 pub fn encode_delta(base_id: Ulid, base: &Manifest, new: &Manifest) -> Vec<u8> {
     debug_assert!(new.packs.starts_with(&base.packs) && new.frames.starts_with(&base.frames));
-    let old: HashMap<&TreePath, &Entry> = base.entries.iter().map(|entry| (&entry.path, entry)).collect();
-    let changed = new.entries.iter().filter(|entry| old.get(&entry.path) != Some(entry));
-    let gone: Vec<&TreePath> =
-        base.entries.iter().map(|entry| &entry.path).filter(|path| new.entry(path.as_str()).is_none()).collect();
+    // Both are in the order of their paths.
+    let (mut old, mut changed, mut gone) = (base.entries.iter().peekable(), Vec::new(), Vec::new());
+    for entry in &new.entries {
+        while let Some(before) = old.next_if(|old| old.path < entry.path) {
+            gone.push(&before.path);
+        }
+        if old.next_if(|old| old.path == entry.path) != Some(entry) {
+            changed.push(entry);
+        }
+    }
+    gone.extend(old.map(|entry| &entry.path));
     let header = Header { base: Some(base_id), ..new.header.clone() };
-    write(&header, &new.packs[base.packs.len()..], &new.frames[base.frames.len()..], changed, &gone)
+    write(&header, &new.packs[base.packs.len()..], &new.frames[base.frames.len()..], changed.into_iter(), &gone)
 }
 
 fn write<'a>(
@@ -113,10 +163,10 @@ fn write<'a>(
 }
 
 fn line_of(entry: &Entry) -> Line<'_> {
-    let path = Some(Cow::Borrowed(entry.path.as_str()));
+    let path = Some(entry.path.as_str().into());
     match &entry.kind {
         Kind::Directory => Line { dir: path, ..Line::default() },
-        Kind::Link { target } => Line { link: path, to: Some(Cow::Borrowed(target)), ..Line::default() },
+        Kind::Link { target } => Line { link: path, to: Some((&**target).into()), ..Line::default() },
         Kind::File { executable, size, mtime, hash, content } => {
             let (at, parts) = match content {
                 Content::Empty => (None, None),
@@ -376,7 +426,7 @@ impl Body {
             if target.is_empty() || target.len() > MAX_PATH || target.contains('\0') {
                 return Err(FormatError::damaged(format!("the link `{}` has no usable target", path.escape_debug())));
             }
-            return Ok(Entry { path: tree_path(path)?, kind: Kind::Link { target: target.as_ref().into() } });
+            return Ok(Entry { path: tree_path(path)?, kind: Kind::Link { target: (&**target).into() } });
         }
         let (Some(path), Some(size), Some(mtime), Some(hash)) = (&line.file, line.size, line.mtime, line.hash) else {
             return Err(FormatError::damaged("it has a line of unknown kind"));
