@@ -347,16 +347,16 @@ impl Publisher<'_> {
 
     /// Hashes what is not known. False when a file moved.
     async fn hash(&self, look: &mut Look) -> Result<bool, PublishError> {
-        let todo: u64 = look
-            .selection
-            .entries
-            .iter()
-            .zip(&look.hashes)
-            .filter_map(|(entry, hash)| match (&entry.kind, hash) {
+        let unknown = look.selection.entries.iter().zip(&look.hashes).filter_map(|(entry, hash)| {
+            match (&entry.kind, hash) {
                 (SourceKind::File(stat), None) => Some(stat.size),
                 _ => None,
-            })
-            .sum();
+            }
+        });
+        let (files, todo) = unknown.fold((0_usize, 0), |(files, bytes), size| (files + 1, bytes + size));
+        if files == 0 {
+            return Ok(true);
+        }
         self.observer.phase(Phase { verb: "Reading", total: Some(todo) });
         let (root, entries, hashes) =
             (look.selection.root.clone(), look.selection.entries.clone(), look.hashes.clone());

@@ -3,9 +3,9 @@
 //! A repository is a stranger: its configuration must not make us run programs of its choice, and the environment of a
 //! hook that we may run under must not point us elsewhere.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,15 +13,88 @@ use std::process::{Command, Stdio};
 use super::git_files::{self, plain};
 use super::{Line, SourceError};
 
-/// What git says of the files below a folder.
+/// What git says of the files below a folder. Paths are bytes that may not be UTF-8.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// Path below the folder, as bytes that may not be UTF-8 → whether it is tracked.
-    pub files: HashMap<Vec<u8>, bool>,
+    /// git's own words, which the paths are parts of: a large tree has many.
+    said: Vec<u8>,
+    /// By path.
+    files: Vec<Listed>,
     /// Commits of other repositories that it tracks: submodules.
     pub submodules: Vec<Vec<u8>>,
     /// Tracked files that git was told not to check out.
     pub skipped: Vec<Vec<u8>>,
+}
+
+/// A file that git lists.
+#[derive(Debug)]
+struct Listed {
+    path: Range<usize>,
+    tracked: bool,
+}
+
+impl Listing {
+    fn of(said: Vec<u8>) -> Self {
+        let mut listing = Self::default();
+        let mut start = 0;
+        while let Some(length) = said[start..].iter().position(|byte| *byte == 0) {
+            let line = start..start + length;
+            start = line.end + 1;
+            // A status letter and a space, then `path` where the letter is `?`, or `mode hash stage<tab>path`.
+            let [status, b' ', rest @ ..] = &said[line.clone()] else { continue };
+            if *status == b'?' {
+                let end = line.end - usize::from(rest.ends_with(b"/"));
+                listing.files.push(Listed { path: line.start + 2..end, tracked: false });
+                continue;
+            }
+            let Some(tab) = rest.iter().position(|byte| *byte == b'\t') else { continue };
+            let path = line.start + 2 + tab + 1..line.end;
+            if rest.starts_with(b"160000 ") {
+                listing.submodules.push(said[path.clone()].to_vec());
+            }
+            if *status == b'S' {
+                listing.skipped.push(said[path.clone()].to_vec());
+            }
+            listing.files.push(Listed { path, tracked: true });
+        }
+        // What is untracked comes first, each in order.
+        listing.files.sort_by(|one, other| said[one.path.clone()].cmp(&said[other.path.clone()]));
+        listing.said = said;
+        listing
+    }
+
+    fn path(&self, at: usize) -> &[u8] {
+        &self.said[self.files[at].path.clone()]
+    }
+
+    /// How many come before a path, among those in a range.
+    fn before(&self, path: &[u8], within: Range<usize>) -> usize {
+        let files = &self.files[within.clone()];
+        within.start + files.partition_point(|file| &self.said[file.path.clone()] < path)
+    }
+
+    /// The files whose paths begin with this, among those in a range.
+    pub fn beginning_with(&self, start: &[u8], within: Range<usize>) -> Range<usize> {
+        let first = self.before(start, within.clone());
+        let rest = &self.files[first..within.end];
+        first..first + rest.partition_point(|file| self.said[file.path.clone()].starts_with(start))
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Range<usize> {
+        0..self.files.len()
+    }
+
+    /// Whether git tracks a file, among those in a range; nothing where it doesn't list it.
+    pub fn file(&self, path: &[u8], within: Range<usize>) -> Option<bool> {
+        let at = self.before(path, within.clone());
+        (at < within.end && self.path(at) == path).then(|| self.files[at].tracked)
+    }
+
+    /// Whether git tracks any file in a range.
+    pub fn tracks_any(&self, within: Range<usize>) -> bool {
+        self.files[within].iter().any(|file| file.tracked)
+    }
 }
 
 /// What is published, in the words of version control.
@@ -109,25 +182,7 @@ pub fn list(directory: &Path) -> Result<Option<Listing>, SourceError> {
     if !output.status.success() {
         return Err(failed(directory, &String::from_utf8_lossy(&output.stderr)));
     }
-    let mut listing = Listing::default();
-    for line in output.stdout.split(|byte| *byte == 0).filter(|line| line.len() > 2) {
-        // A status letter and a space, then `path` where the letter is `?`, or `mode hash stage<tab>path`.
-        let (status, rest) = (line[0], &line[2..]);
-        if status == b'?' {
-            listing.files.insert(rest.strip_suffix(b"/").unwrap_or(rest).to_vec(), false);
-            continue;
-        }
-        let Some(tab) = rest.iter().position(|byte| *byte == b'\t') else { continue };
-        let path = rest[tab + 1..].to_vec();
-        if rest.starts_with(b"160000 ") {
-            listing.submodules.push(path.clone());
-        }
-        if status == b'S' {
-            listing.skipped.push(path.clone());
-        }
-        listing.files.insert(path, true);
-    }
-    Ok(Some(listing))
+    Ok(Some(Listing::of(output.stdout)))
 }
 
 fn is_ignored(top: &Path, directory: &Path) -> Result<bool, SourceError> {
@@ -207,15 +262,16 @@ pub fn commit_of(directory: &Path) -> Commit {
     if directory.canonicalize().ok().and_then(|directory| work_tree_above(&directory)).is_none() {
         return Commit::default();
     }
-    let person = ask(directory, &["var", "GIT_AUTHOR_IDENT"]).and_then(|ident| {
-        // `Name <address> seconds zone`
-        ident.rfind('>').map(|end| ident[..=end].to_owned())
+    // At the same time: each takes some milliseconds, most of them to start.
+    let (ident, id, branch) = std::thread::scope(|scope| {
+        let ident = scope.spawn(|| ask(directory, &["var", "GIT_AUTHOR_IDENT"]));
+        let id = scope.spawn(|| ask(directory, &["rev-parse", "--verify", "-q", "HEAD"]));
+        let branch = ask(directory, &["symbolic-ref", "-q", "--short", "HEAD"]);
+        (ident.join().unwrap_or_default(), id.join().unwrap_or_default(), branch)
     });
-    Commit {
-        id: ask(directory, &["rev-parse", "--verify", "-q", "HEAD"]),
-        branch: ask(directory, &["symbolic-ref", "-q", "--short", "HEAD"]),
-        author: person,
-    }
+    // `Name <address> seconds zone`
+    let author = ident.and_then(|ident| ident.rfind('>').map(|end| ident[..=end].to_owned()));
+    Commit { id, branch, author }
 }
 
 /// Whether `commit` is an ancestor of `later` and not the same. Nothing where the repository doesn't know one of them.

@@ -259,12 +259,16 @@ impl Walk<'_> {
         deeper: &mut Vec<Folder>,
     ) -> Result<(), SourceError> {
         let composer = listing.has("composer.json");
+        let inside = match &inherited.authority {
+            Authority::Git(listed) => Some(listed.inside(prefix.as_bytes())),
+            Authority::IgnoreFiles(_) => None,
+        };
         let mut path = folder.join("");
         for Named { name, kind } in &listing.names {
             let name = OsStr::from_bytes(name);
             path.push(name);
             let bytes = [prefix.as_bytes(), name.as_bytes()].concat();
-            let fate = self.fate(&path, &bytes, *kind, inherited, composer, found)?;
+            let fate = self.fate(&path, &bytes, *kind, inherited, inside.as_ref(), composer, found)?;
             if self.asked.is_some_and(|asked| asked.as_bytes() == bytes) {
                 let listed = matches!(inherited.authority, Authority::Git(_));
                 found.answer = fate.admission().map(|because| Answer { because, listed });
@@ -379,7 +383,7 @@ impl Walk<'_> {
                 rules: rules.into_iter().take(3).collect::<Vec<_>>().join("; "),
             });
         }
-        // Each folder's entries are in order already, which a stable sort makes use of.
+        // A few lists in order, which a stable sort makes use of.
         found.entries.sort_by(|one, other| one.path.cmp(&other.path));
         found.excluded.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         found.warnings.sort();

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rustix::fs::FileType;
 
+use super::listed::Inside;
 use super::{Authority, Found, Inherited, Walk};
 use crate::format::PathError;
 use crate::format::tree::{STATE_DIRECTORY, is_repository};
@@ -46,6 +47,7 @@ impl Walk<'_> {
         bytes: &[u8],
         kind: FileType,
         inherited: &Inherited,
+        inside: Option<&Inside<'_>>,
         composer: bool,
         found: &mut Found,
     ) -> Result<Fate, SourceError> {
@@ -65,12 +67,9 @@ impl Walk<'_> {
             return Err(PathError { path: String::from_utf8_lossy(bytes).into_owned(), reason }.into());
         }
         if kind.is_dir() {
-            return Ok(self.fate_of_folder(path, bytes, taken_back, inherited, composer));
+            return Ok(self.fate_of_folder(path, bytes, taken_back, inherited, inside, composer));
         }
-        let tracked = match &inherited.authority {
-            Authority::Git(listed) => listed.file(bytes),
-            Authority::IgnoreFiles(_) => None,
-        };
+        let tracked = inside.and_then(|inside| inside.file(bytes));
         let secret = if named || !kind.is_file() { Ok(false) } else { is_secret(path) };
         let shown = String::from_utf8_lossy(bytes);
         if matches!(secret, Ok(true)) {
@@ -143,6 +142,7 @@ impl Walk<'_> {
         bytes: &[u8],
         taken_back: Option<Line>,
         inherited: &Inherited,
+        inside: Option<&Inside<'_>>,
         composer: bool,
     ) -> Fate {
         let into = |taken_back, tracked_only| Fate::Descend { taken_back, tracked_only };
@@ -151,19 +151,16 @@ impl Walk<'_> {
         }
         let default = self.defaults.find(path, true, composer);
         let rule = inherited.tracked_only.clone().or(default);
-        let listed = match &inherited.authority {
-            Authority::Git(listed) => listed,
-            Authority::IgnoreFiles(files) => {
-                return match (rule, files.verdict(path, true)) {
-                    (Some(rule), _) | (None, Verdict::Leave(rule)) => Fate::Stays(rule),
-                    _ => into(None, None),
-                };
-            }
-        };
+        if let Authority::IgnoreFiles(files) = &inherited.authority {
+            return match (rule, files.verdict(path, true)) {
+                (Some(rule), _) | (None, Verdict::Leave(rule)) => Fate::Stays(rule),
+                _ => into(None, None),
+            };
+        }
         match rule {
-            Some(rule) if listed.has_tracked(bytes) => into(None, Some(rule)),
+            Some(rule) if inside.is_some_and(|inside| inside.has_tracked(bytes)) => into(None, Some(rule)),
             Some(rule) => Fate::Stays(rule),
-            None if listed.has(bytes) => into(None, None),
+            None if inside.is_some_and(|inside| inside.has(bytes)) => into(None, None),
             None => Fate::AskGit,
         }
     }

@@ -1,8 +1,8 @@
 //! git's word on what lies where: one listing for each repository that the walk has met.
 
-use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,14 +10,12 @@ use crate::source::git;
 use crate::source::git_files::is_top;
 use crate::source::guard::some_of;
 
-/// git's listing of one repository, and the folders that follow from it. Paths are those of the whole tree.
+/// git's listing of one repository of the tree.
 #[derive(Debug)]
 pub(super) struct Listed {
-    files: HashMap<Vec<u8>, bool>,
-    folders: HashSet<Vec<u8>>,
-    folders_with_tracked: HashSet<Vec<u8>>,
-    submodules: Vec<Vec<u8>>,
-    skipped: Vec<Vec<u8>>,
+    listing: git::Listing,
+    /// Where the repository lies in the tree: empty, or ending with `/`.
+    prefix: String,
     /// That of the repository around it, which may track what lies in this one.
     outer: Option<Arc<Self>>,
 }
@@ -25,54 +23,54 @@ pub(super) struct Listed {
 impl Listed {
     /// The listing of the repository at `prefix`.
     pub(super) fn new(listing: git::Listing, prefix: &str, outer: Option<Arc<Self>>) -> Self {
-        let below = |path: Vec<u8>| if prefix.is_empty() { path } else { [prefix.as_bytes(), &path].concat() };
-        let mut listed = Self {
-            files: HashMap::with_capacity(listing.files.len()),
-            folders: HashSet::new(),
-            folders_with_tracked: HashSet::new(),
-            submodules: listing.submodules.into_iter().map(below).collect(),
-            skipped: listing.skipped.into_iter().map(below).collect(),
-            outer,
-        };
-        for (path, tracked) in listing.files {
-            let path = below(path);
-            let mut end = path.len();
-            while let Some(slash) = path[..end].iter().rposition(|byte| *byte == b'/') {
-                end = slash;
-                let folder = &path[..end];
-                let known = listed.folders.contains(folder);
-                let known_with_tracked = listed.folders_with_tracked.contains(folder);
-                if !known {
-                    listed.folders.insert(folder.to_vec());
-                }
-                if tracked && !known_with_tracked {
-                    listed.folders_with_tracked.insert(folder.to_vec());
-                }
-                if if tracked { known_with_tracked } else { known } {
-                    break;
-                }
-            }
-            listed.files.insert(path, tracked);
+        Self { listing, prefix: prefix.to_owned(), outer }
+    }
+
+    /// What is listed in a folder of the repository, whose path in the tree is empty or ends with `/`.
+    pub(super) fn inside(&self, folder: &[u8]) -> Inside<'_> {
+        let below = folder.strip_prefix(self.prefix.as_bytes()).unwrap_or_default();
+        Inside {
+            listed: self,
+            range: self.listing.beginning_with(below, self.listing.all()),
+            outer: self.outer.as_ref().map(|outer| Box::new(outer.inside(folder))),
         }
-        listed
+    }
+}
+
+/// What git lists in a folder. Paths are those of the tree.
+pub(super) struct Inside<'a> {
+    listed: &'a Listed,
+    range: Range<usize>,
+    outer: Option<Box<Inside<'a>>>,
+}
+
+impl Inside<'_> {
+    fn below<'p>(&self, path: &'p [u8]) -> &'p [u8] {
+        path.strip_prefix(self.listed.prefix.as_bytes()).unwrap_or(path)
+    }
+
+    fn folder(&self, folder: &[u8]) -> Range<usize> {
+        let start = [self.below(folder), b"/"].concat();
+        self.listed.listing.beginning_with(&start, self.range.clone())
     }
 
     /// Whether git tracks a file; nothing where it doesn't list it.
     pub(super) fn file(&self, path: &[u8]) -> Option<bool> {
-        self.files.get(path).copied().or_else(|| self.outer.as_ref()?.file(path))
+        let found = self.listed.listing.file(self.below(path), self.range.clone());
+        found.or_else(|| self.outer.as_ref()?.file(path))
     }
 
     /// Whether a folder is listed, or anything in it.
     pub(super) fn has(&self, folder: &[u8]) -> bool {
-        self.folders.contains(folder)
-            || self.file(folder).is_some()
+        self.file(folder).is_some()
+            || !self.folder(folder).is_empty()
             || self.outer.as_ref().is_some_and(|outer| outer.has(folder))
     }
 
     /// Whether it is tracked, or anything in it.
     pub(super) fn has_tracked(&self, folder: &[u8]) -> bool {
-        self.folders_with_tracked.contains(folder)
-            || self.file(folder) == Some(true)
+        self.file(folder) == Some(true)
+            || self.listed.listing.tracks_any(self.folder(folder))
             || self.outer.as_ref().is_some_and(|outer| outer.has_tracked(folder))
     }
 }
@@ -80,15 +78,16 @@ impl Listed {
 /// What git tracks and has not checked out, so that the version goes without it.
 pub(super) fn gaps(repositories: &[Arc<Listed>], root: &Path) -> Vec<String> {
     let mut warnings = Vec::new();
-    let shown = |paths: fn(&Listed) -> &[Vec<u8>], missing: &dyn Fn(&Path) -> bool| {
-        let paths = repositories.iter().flat_map(|repository| paths(repository));
+    let shown = |paths: fn(&git::Listing) -> &[Vec<u8>], missing: &dyn Fn(&Path) -> bool| {
+        let below = |one: &Listed, path: &[u8]| [one.prefix.as_bytes(), path].concat();
+        let paths = repositories.iter().flat_map(|one| paths(&one.listing).iter().map(move |path| below(one, path)));
         let missing = paths.filter(|path| missing(&root.join(OsStr::from_bytes(path))));
-        let mut paths: Vec<String> = missing.map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+        let mut paths: Vec<String> = missing.map(|path| String::from_utf8_lossy(&path).into_owned()).collect();
         paths.sort_unstable();
         paths
     };
-    let skipped = shown(|listed| &listed.skipped, &|path| path.symlink_metadata().is_err());
-    let empty = shown(|listed| &listed.submodules, &|path| !is_top(path));
+    let skipped = shown(|listing| &listing.skipped, &|path| path.symlink_metadata().is_err());
+    let empty = shown(|listing| &listing.submodules, &|path| !is_top(path));
     if !skipped.is_empty() {
         warnings.push(format!(
             "this is a sparse checkout: the version goes without {}, which git tracks and has not checked out here \
