@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::ChecksumAlgorithm;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -53,6 +54,8 @@ const CONTENT_TYPE: &str = "application/octet-stream";
 const IMMUTABLE: &str = "max-age=31536000, immutable";
 /// Keys in one `DeleteObjects`, as S3 has it.
 const DELETE_BATCH: usize = 1000;
+/// From where on the time that MD5 takes is worth a thought, in bytes.
+const LARGE: usize = 256 << 10;
 /// A listing that goes on for longer than this many pages of a thousand keys is not one of ours.
 const MAX_PAGES: usize = 100_000;
 
@@ -159,6 +162,8 @@ struct Shared {
     addresses: Option<Arc<BTreeMap<String, String>>>,
     /// Whether conditions that the server refuses may be looked after here: nobody else writes.
     single_writer: AtomicBool,
+    /// Whether the server has refused the quicker checksum.
+    only_md5: AtomicBool,
 }
 
 impl fmt::Debug for Store {
@@ -201,6 +206,7 @@ impl Store {
             expires,
             addresses,
             single_writer,
+            only_md5: AtomicBool::new(false),
         };
         Ok(Self::of(shared))
     }
@@ -250,6 +256,7 @@ impl Store {
             expires: Some(granted.expires),
             addresses: Some(addresses),
             single_writer: AtomicBool::new(false),
+            only_md5: AtomicBool::new(false),
         };
         Ok(Self::of(shared))
     }
@@ -285,8 +292,20 @@ impl Store {
     }
 
     /// Writes an object that never changes: whoever caches it may keep it for good.
+    ///
+    /// A large one is checked by the server with CRC-32C, which costs next to nothing, unless it knows only what every
+    /// server knows: MD5.
     pub async fn put_immutable(&self, key: &str, body: Bytes) -> Result<ETag, StoreError> {
-        self.write(key, body, &Write { immutable: true, ..Write::default() }).await
+        let write = Write { immutable: true, ..Write::default() };
+        if body.len() >= LARGE && !self.shared.only_md5.load(Ordering::Relaxed) {
+            match self.write(key, body.clone(), &Write { immutable: true, crc: true, ..Write::default() }).await {
+                Err(StoreError::Unsupported { .. } | StoreError::Server { status: 400, .. }) => {
+                    self.shared.only_md5.store(true, Ordering::Relaxed);
+                }
+                other => return other,
+            }
+        }
+        self.write(key, body, &write).await
     }
 
     /// Writes an object by exactly one request.
@@ -330,8 +349,9 @@ impl Store {
             .key(self.at(key))
             .content_type(CONTENT_TYPE)
             .set_cache_control(write.immutable.then(|| IMMUTABLE.to_owned()))
-            // Known to every server, and enough where a bucket with Object Lock demands a checksum.
-            .content_md5(BASE64.encode(Md5::digest(&body)))
+            // Either is enough where a bucket with Object Lock demands a checksum.
+            .set_checksum_algorithm(write.crc.then_some(ChecksumAlgorithm::Crc32C))
+            .set_content_md5((!write.crc).then(|| BASE64.encode(Md5::digest(&body))))
             .set_if_match(condition.if_match())
             .set_if_none_match(condition.if_none_match())
             .body(ByteStream::from(body));
@@ -572,6 +592,8 @@ struct Write {
     once: bool,
     /// It never changes.
     immutable: bool,
+    /// Checked by CRC-32C instead of MD5.
+    crc: bool,
 }
 
 /// What part of a listing is asked for.

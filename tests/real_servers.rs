@@ -4,6 +4,8 @@
 
 #[path = "support/cli.rs"]
 mod cli;
+#[path = "support/faults.rs"]
+mod faults;
 #[path = "support/servers.rs"]
 mod servers;
 #[path = "support/trees.rs"]
@@ -12,10 +14,14 @@ mod trees;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cli::{Ran, TestEnvironment};
+use faults::{Director, Fault, Proxy, Request};
 use servers::Server;
 use trees::{Node, file};
+use workspace::store::Store;
 
 fn on(server: &Server, environment: &TestEnvironment, arguments: &[&str]) -> Command {
     let mut command = environment.workspace(arguments);
@@ -121,4 +127,42 @@ fn a_bucket_with_other_objects_is_not_used_silently() {
     run(&["upload", "one", app.to_str().unwrap()]).fails(4, "holds other objects, such as `foreign`");
     run(&["upload", "one", app.to_str().unwrap(), "--yes"]).ok();
     run(&["upload", "two", app.to_str().unwrap()]).ok();
+}
+
+/// Knows no checksum but MD5, and says so in its own way.
+struct OnlyMd5 {
+    answer: Fault,
+    refused: AtomicUsize,
+}
+
+impl Director for OnlyMd5 {
+    fn fault(&self, request: &Request) -> Fault {
+        if request.method != "PUT" || request.header("content-md5").is_some() {
+            return Fault::None;
+        }
+        assert!(request.header("x-amz-checksum-crc32c").is_some(), "a write without a checksum: {}", request.head);
+        self.refused.fetch_add(1, Ordering::SeqCst);
+        self.answer
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_knows_only_md5_is_found_out_by_one_pack() {
+    let server = Server::seaweedfs();
+    for (at, answer) in
+        [Fault::Answer(501, "NotImplemented"), Fault::Answer(400, "InvalidArgument")].into_iter().enumerate()
+    {
+        let director = Arc::new(OnlyMd5 { answer, refused: AtomicUsize::new(0) });
+        let proxy = Proxy::start(&server.endpoint, director.clone()).await;
+        let settings = servers::s3(&proxy.endpoint, &server.access_key, &server.secret_key, &format!("md5-{at}"));
+        let store = Store::connect(&settings).await.unwrap();
+        store.create_bucket().await.unwrap();
+        for number in 0..3 {
+            let body = bytes::Bytes::from(vec![number; 1 << 20]);
+            let key = format!("data/{number}");
+            store.put_immutable(&key, body.clone()).await.unwrap();
+            assert_eq!(store.get(&key).await.unwrap().body, body);
+        }
+        assert_eq!(director.refused.load(Ordering::SeqCst), 1, "{answer:?}");
+    }
 }

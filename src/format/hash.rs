@@ -121,7 +121,9 @@ mod tests {
         assert_eq!(text, blake3::hash(b"x").to_hex().as_str());
         assert_eq!(text.parse(), Ok(hash));
         assert_eq!(text.to_uppercase().parse(), Ok(hash));
-        for bad in ["", "ab", &text[1..], &format!("{text}00"), &text.replace(&text[..1], "g"), &text.replace(&text[..1], "é")] {
+        for bad in
+            ["", "ab", &text[1..], &format!("{text}00"), &text.replace(&text[..1], "g"), &text.replace(&text[..1], "é")]
+        {
             assert_eq!(bad.parse::<Hash>(), Err(NoHash), "{bad:?}");
         }
     }

@@ -347,12 +347,11 @@ impl Publisher<'_> {
 
     /// Hashes what is not known. False when a file moved.
     async fn hash(&self, look: &mut Look) -> Result<bool, PublishError> {
-        let unknown = look.selection.entries.iter().zip(&look.hashes).filter_map(|(entry, hash)| {
-            match (&entry.kind, hash) {
+        let unknown =
+            look.selection.entries.iter().zip(&look.hashes).filter_map(|(entry, hash)| match (&entry.kind, hash) {
                 (SourceKind::File(stat), None) => Some(stat.size),
                 _ => None,
-            }
-        });
+            });
         let (files, todo) = unknown.fold((0_usize, 0), |(files, bytes), size| (files + 1, bytes + size));
         if files == 0 {
             return Ok(true);

@@ -1,8 +1,8 @@
 //! git's word on what lies where: one listing for each repository that the walk has met.
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
