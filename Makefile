@@ -1,4 +1,4 @@
-.PHONY: help demo test test-all images lint
+.PHONY: help demo test test-all images lint bench micro
 
 help:
 	@echo 'make demo      upload a Node app, run it in a container, change it: the whole way on this machine'
@@ -6,6 +6,8 @@ help:
 	@echo 'make test-all  the same, what is slow, and the demo'
 	@echo 'make images    workspace:latest, the images of the runtimes, the monitor'
 	@echo 'make lint      formatting, clippy, shellcheck, hadolint'
+	@echo 'make bench     speed beside s5cmd, rclone, aws and restic (docs/benchmarks.md)'
+	@echo 'make micro     speed of the parts: hashing, chunking, framing, manifests'
 
 demo:
 	@scripts/demo
@@ -22,3 +24,9 @@ images:
 
 lint:
 	@scripts/lint
+
+bench:
+	@scripts/bench $(ARGS)
+
+micro:
+	@cargo bench --locked --bench micro
