@@ -30,7 +30,8 @@ fn main() {
 
 /// Something like source text: words from a small vocabulary, in lines.
 fn text(bytes: usize) -> Vec<u8> {
-    let words = ["static", "int", "return", "struct", "if", "(", ")", "{", "}", ";", "->", "flags", "buffer", "length", "0"];
+    let words =
+        ["static", "int", "return", "struct", "if", "(", ")", "{", "}", ";", "->", "flags", "buffer", "length", "0"];
     let mut random = fastrand::Rng::with_seed(7);
     let mut text = Vec::with_capacity(bytes + 16);
     while text.len() < bytes {

@@ -5,6 +5,7 @@
 //! | `indexes/<hash of the folder>` | file → digest, so that unchanged files are not read |
 //! | `manifests/<root>/<ulid>` | manifests as they lie in the bucket: they never change |
 //! | `buckets/<hash of the store>.json` | the bucket's record |
+//! | `references/<hash of the store>` | refs as `list` saw them, by ETag |
 //! | `seen/<root>` | the newest version that this machine knows of |
 //!
 //! Nothing here is believed blindly: an index entry counts only while the file looks the same and was at rest when it was
@@ -25,6 +26,10 @@ pub use index::Index;
 
 /// First byte of an index file; another one means another layout, and the file is ignored.
 const INDEX_FORMAT: u8 = 1;
+/// The same of a file of refs.
+const REFERENCES_FORMAT: u8 = 1;
+/// Refs of at most so many bytes are kept.
+const MOST_REFERENCES: usize = 64 << 20;
 
 /// The folder of all this, or nothing where there is none.
 #[derive(Debug, Clone, Default)]
@@ -91,6 +96,25 @@ impl Cache {
         self.write(&bucket_name(identity), bytes);
     }
 
+    /// The refs of a store as they were listed last: name, ETag and content.
+    pub fn references(&self, identity: &str) -> Vec<(String, String, Vec<u8>)> {
+        let bytes = self.read(&references_name(identity)).filter(|bytes| bytes.first() == Some(&REFERENCES_FORMAT));
+        bytes.and_then(|bytes| postcard::from_bytes(&bytes[1..]).ok()).unwrap_or_default()
+    }
+
+    /// Keeps them, as far as [`MOST_REFERENCES`] goes.
+    pub fn save_references(&self, identity: &str, references: &[(String, String, Vec<u8>)]) {
+        let mut bytes = 0;
+        let fits = references.iter().take_while(|(_, _, content)| {
+            bytes += content.len();
+            bytes <= MOST_REFERENCES
+        });
+        let kept: Vec<_> = fits.collect();
+        if let Ok(bytes) = postcard::to_extend(&kept, vec![REFERENCES_FORMAT]) {
+            self.write(&references_name(identity), &bytes);
+        }
+    }
+
     /// The newest version of a workspace that this machine knows of.
     pub fn seen(&self, root: Ulid) -> Option<Ulid> {
         self.read(&format!("seen/{root}")).and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse().ok())
@@ -120,6 +144,10 @@ fn index_name(tree: &Path) -> String {
 
 fn bucket_name(identity: &str) -> String {
     format!("buckets/{}.json", Hash::of(identity.as_bytes()))
+}
+
+fn references_name(identity: &str) -> String {
+    format!("references/{}", Hash::of(identity.as_bytes()))
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 mod path;
 
+use std::collections::HashMap;
 use std::fmt;
 
 use bytes::Bytes;
@@ -125,16 +126,51 @@ impl fmt::Display for Skipped {
 
 /// Reads all refs, by name. Those of deleted workspaces and of mere claims are among them.
 pub async fn all_references(store: &Store) -> Result<(Vec<(WorkspaceName, Read)>, Vec<Skipped>), VersionError> {
+    all_references_but(store, HashMap::new()).await
+}
+
+/// The same, with what this machine remembers: a ref whose ETag is listed as it was then is not read again.
+pub async fn all_references_cached(
+    store: &Store,
+    cache: &Cache,
+) -> Result<(Vec<(WorkspaceName, Read)>, Vec<Skipped>), VersionError> {
+    let identity = store.identity();
+    let kept = cache.references(&identity);
+    let parsed = |(name, etag, bytes): (String, String, Vec<u8>)| {
+        Some((name.parse().ok()?, Read { reference: Reference::parse(&bytes).ok()?, etag: ETag::new(etag) }))
+    };
+    let known: HashMap<WorkspaceName, Read> = kept.into_iter().filter_map(parsed).collect();
+    let before: HashMap<WorkspaceName, ETag> =
+        known.iter().map(|(name, read)| (name.clone(), read.etag.clone())).collect();
+    let (found, skipped) = all_references_but(store, known).await?;
+    if found.len() != before.len() || found.iter().any(|(name, read)| before.get(name) != Some(&read.etag)) {
+        let row =
+            |(name, read): &(WorkspaceName, Read)| (name.to_string(), read.etag.to_string(), read.reference.to_bytes());
+        cache.save_references(&identity, &found.iter().map(row).collect::<Vec<_>>());
+    }
+    Ok((found, skipped))
+}
+
+async fn all_references_but(
+    store: &Store,
+    mut known: HashMap<WorkspaceName, Read>,
+) -> Result<(Vec<(WorkspaceName, Read)>, Vec<Skipped>), VersionError> {
     let mut skipped = Vec::new();
     let mut names = Vec::new();
     for object in store.list(keys::REFS).await? {
         match keys::name_of_reference(&object.key) {
-            Some(name) => names.push(name),
+            Some(name) => {
+                let known = known.remove(&name).filter(|read| read.etag == object.etag);
+                names.push((name, known));
+            }
             None => skipped.push(Skipped::Foreign { key: object.key }),
         }
     }
-    let reads = names.into_iter().map(|name| async move {
-        let read = read_reference(store, &name).await;
+    let reads = names.into_iter().map(|(name, known)| async move {
+        let read = match known {
+            Some(read) => Ok(Some(read)),
+            None => read_reference(store, &name).await,
+        };
         (name, read)
     });
     let mut found = Vec::new();

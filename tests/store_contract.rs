@@ -8,9 +8,13 @@ mod contract;
 mod servers;
 
 use servers::{Server, embedded};
+use ulid::Ulid;
+use workspace::cache::Cache;
+use workspace::format::Reference;
 use workspace::settings::StoreSettings;
 use workspace::store::bucket::{Bucket, BucketError, Level, WriteConsent};
 use workspace::store::{Condition, Store, StoreError};
+use workspace::version::all_references_cached;
 
 /// Connects and creates the bucket. A server that has just started may need a moment until it can.
 async fn fresh(settings: &StoreSettings) -> Store {
@@ -198,4 +202,38 @@ async fn a_newer_bucket_is_refused() {
     assert!(matches!(Bucket::open_for_reading(&store).await, Err(BucketError::Newer { format: 2, .. })));
     let writing = Bucket::open_for_writing(&store, &consent(true)).await;
     assert!(matches!(writing, Err(BucketError::Newer { format: 2, .. })));
+}
+
+#[tokio::test]
+async fn a_list_of_workspaces_reads_only_refs_that_have_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = fresh(&embedded(&folder.path().join("data"), "workspaces")).await;
+    let cache = Cache::at(Some(folder.path().join("cache")));
+    let write = async |name: &str, collections: u64| {
+        let reference = Reference { collections, ..Reference::claimed(Ulid::from_parts(1, 1)) };
+        store.put(&format!("refs/{name}.json"), reference.to_bytes().into(), Condition::None).await.unwrap();
+    };
+    let listed = async || {
+        let before = store.counts();
+        let (found, skipped) = all_references_cached(&store, &cache).await.unwrap();
+        assert!(skipped.is_empty());
+        let rows: Vec<String> =
+            found.iter().map(|(name, read)| format!("{name} {}", read.reference.collections)).collect();
+        (rows, (store.counts() - before).requests)
+    };
+    for name in ["one", "three", "two"] {
+        write(name, 0).await;
+    }
+    assert_eq!(listed().await, (vec!["one 0".into(), "three 0".into(), "two 0".into()], 4));
+    assert_eq!(listed().await, (vec!["one 0".into(), "three 0".into(), "two 0".into()], 1));
+    write("two", 7).await;
+    assert_eq!(listed().await, (vec!["one 0".into(), "three 0".into(), "two 7".into()], 2));
+    store.delete("refs/three.json", Condition::None).await.unwrap();
+    assert_eq!(listed().await, (vec!["one 0".into(), "two 7".into()], 1));
+    // What is remembered may be anything: then all is read.
+    for file in std::fs::read_dir(folder.path().join("cache/references")).unwrap() {
+        std::fs::write(file.unwrap().path(), b"\x01garbage").unwrap();
+    }
+    assert_eq!(listed().await, (vec!["one 0".into(), "two 7".into()], 3));
+    assert_eq!(listed().await.1, 1);
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use crate::link::{Link, Speed, Traffic};
 use crate::measured;
 use crate::results::{Cell, Cost, said};
@@ -126,8 +128,9 @@ struct Place {
 }
 
 impl Bench {
-    /// Measures every scenario.
-    pub fn run(&self, done: &mut dyn FnMut(Cell)) {
+    /// Measures every scenario. What it gives back is to be dropped when nothing more is measured: ext4 looks past
+    /// every file that was removed in the last minutes before it makes a new one.
+    pub fn run(&self, done: &mut dyn FnMut(Cell)) -> TempDir {
         let scratch = tempfile::tempdir_in(&self.scratch).unwrap();
         let folder = scratch.path().join("tree");
         let tree = Tree::make(self.tree, &self.cache, &folder);
@@ -150,6 +153,7 @@ impl Bench {
                 }
             }
         }
+        scratch
     }
 
     fn place(&self, tool: Tool, scratch: &Path) -> Place {
@@ -242,7 +246,6 @@ impl Bench {
     fn fresh(&self, place: &mut Place, scenario: &Scenario, pair: usize, server: &Server) {
         let worker = &mut place.worker;
         if scenario.work == Work::Fetch {
-            let _ = fs::remove_dir_all(&worker.target);
             worker.target = worker.target.with_file_name(format!("target-{pair}"));
             return;
         }

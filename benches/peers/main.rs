@@ -76,6 +76,7 @@ fn main() {
     let mut results = Results::read(&arguments.output);
     let mut broken = Vec::new();
     if !arguments.report {
+        let mut scratch = Vec::new();
         let mut tools = vec![Tool::Workspace];
         tools.extend(arguments.tools.iter().copied().filter(|tool| *tool != Tool::Workspace));
         results.machine = results::Machine::here();
@@ -93,12 +94,13 @@ fn main() {
                     pairs: arguments.pairs,
                     budget: arguments.budget,
                 };
-                bench.run(&mut |cell| {
+                let used = bench.run(&mut |cell| {
                     println!("{}", report::line(&cell));
                     broken.extend(expected::broken(&cell));
                     results.replace(cell);
                     results.write(&arguments.output);
                 });
+                scratch.push(used);
             }
         }
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::cache::Cache;
 use crate::cli::Context;
 use crate::failure::Exit;
 use crate::names::WorkspaceName;
@@ -61,8 +62,9 @@ impl Listed {
 /// Runs the command.
 pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     let output = &context.output;
-    let (_, store) = context.store(Purpose::Interactive).await?;
-    let (references, skipped) = match version::all_references(&store).await {
+    let (settings, store) = context.store(Purpose::Interactive).await?;
+    let cache = Cache::at(settings.cache_directory);
+    let (references, skipped) = match version::all_references_cached(&store, &cache).await {
         // A bucket that the first upload will create has nothing in it.
         Err(VersionError::Store(StoreError::NoBucket { bucket })) => {
             output.note(&format!("the bucket `{bucket}` does not exist yet; the first upload creates it"));
