@@ -67,6 +67,12 @@ pub enum VersionError {
         /// What is wrong with it.
         source: FormatError,
     },
+    /// What was encoded does not read as what it was made of: memory at fault, or this program. It was not sent.
+    #[error("{what} was damaged in the memory of this machine before it was sent; nothing was published")]
+    BadMemory {
+        /// `the manifest` or `the ref`.
+        what: &'static str,
+    },
 }
 
 /// A ref as it was read.

@@ -133,9 +133,10 @@ impl Source for BucketSource {
             // Gone on purpose: what was fetched earlier is not meant to run any more.
             VersionError::NoWorkspace { .. } | VersionError::NoVersion { .. } => SourceError::Refused(error.into()),
             // An outage, expired keys, a damaged object: none is a reason not to start what is here.
-            VersionError::Store(_) | VersionError::Object { .. } | VersionError::NoPath { .. } => {
-                SourceError::Unavailable(error.into())
-            }
+            VersionError::Store(_)
+            | VersionError::Object { .. }
+            | VersionError::BadMemory { .. }
+            | VersionError::NoPath { .. } => SourceError::Unavailable(error.into()),
         })
     }
 
