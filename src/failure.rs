@@ -569,7 +569,10 @@ fn of_store(error: &StoreError) -> (Exit, Option<&'static str>) {
         }
         StoreError::WrongRegion { .. } => (Exit::Usage, Some("set S3_REGION to the bucket's region")),
         StoreError::NoRegion => (Exit::Usage, Some("set S3_REGION, or S3_ENDPOINT if it is not AWS you mean")),
-        StoreError::AccessDenied { .. } => (Exit::Failure, Some("check what the key in S3_ACCESS_KEY may do")),
+        StoreError::AccessDenied { .. } => (
+            Exit::Failure,
+            Some("check what the key in S3_ACCESS_KEY may do; docs/permissions.md has a policy for each role"),
+        ),
         StoreError::BadCredentials { .. } => (
             Exit::Failure,
             Some("check S3_ACCESS_KEY and S3_SECRET_KEY; `workspace status --settings` says where they come from"),
