@@ -12,7 +12,7 @@ use crate::cache::Cache;
 use crate::format::manifest::{self, Header};
 use crate::format::{FormatError, Keys, Manifest, Reference, Row, keys};
 use crate::names::{Selector, Tag, Version, WorkspaceName};
-use crate::store::{ETag, Store, StoreError};
+use crate::store::{ETag, Object, Store, StoreError};
 
 pub use path::{Child, Found, children, find, plain};
 
@@ -88,12 +88,31 @@ pub struct Read {
 pub async fn read_reference(store: &Store, name: &WorkspaceName) -> Result<Option<Read>, VersionError> {
     let key = keys::reference(name);
     match store.get(&key).await {
-        Ok(object) => match Reference::parse(&object.body) {
-            Ok(reference) => Ok(Some(Read { reference, etag: object.etag })),
-            Err(source) => Err(VersionError::Object { what: "ref", key, source }),
-        },
+        Ok(object) => parse_reference(store, key, object).await.map(Some),
         Err(StoreError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads what was fetched as a ref. What is damaged is fetched once more: a bit may have been lost on the way.
+pub async fn parse_reference(store: &Store, key: String, object: Object) -> Result<Read, VersionError> {
+    let (object, source) = match Reference::parse(&object.body) {
+        Ok(reference) => return Ok(Read { reference, etag: object.etag }),
+        Err(source @ (FormatError::Damaged(_) | FormatError::Newer { .. })) => match store.get(&key).await {
+            Ok(again) => (again, source),
+            Err(error) => {
+                tracing::debug!(key, %error, "what is damaged can't be fetched once more");
+                return Err(VersionError::Object { what: "ref", key, source });
+            }
+        },
+        Err(source) => return Err(VersionError::Object { what: "ref", key, source }),
+    };
+    match Reference::parse(&object.body) {
+        Ok(reference) => {
+            tracing::warn!(key, "a ref was damaged on the way ({source}); once more, it was right");
+            Ok(Read { reference, etag: object.etag })
+        }
+        Err(source) => Err(VersionError::Object { what: "ref", key, source }),
     }
 }
 

@@ -11,13 +11,13 @@ use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::checkout::{CheckoutError, CheckoutOptions, Fetcher};
 use crate::dependencies::Snapshots;
-use crate::format::{Keys, Manifest, Reference, Row, keys};
+use crate::format::{Keys, Manifest, Row, keys};
 use crate::names::{Selector, Version};
 use crate::output::Output;
 use crate::run::{Resolved, Source, SourceError};
 use crate::settings::Settings;
 use crate::store::{ETag, Store, StoreError};
-use crate::version::{self, VersionError};
+use crate::version::{self, Read, VersionError};
 
 /// Between two looks while versions come.
 const QUICK: Duration = Duration::from_millis(150);
@@ -91,17 +91,13 @@ impl BucketSource {
             None => Some(store.get(&key).await?),
         };
         let Some(object) = object else { return Ok(None) };
-        let reference = Reference::parse(&object.body).map_err(|source| VersionError::Object {
-            what: "ref",
-            key: key.clone(),
-            source,
-        })?;
+        let Read { reference, etag } = version::parse_reference(store, key, object).await?;
         if !reference.is_visible() {
             return Err(version::missing(store, name).await);
         }
         let row = version::select(&reference, &self.selector)?.clone();
         if row.id.to_string() == current {
-            followed.etag = Some(object.etag);
+            followed.etag = Some(etag);
             return Ok(None);
         }
         let (cache, keys) = (self.cache(), Keys::new(name, reference.root));
