@@ -10,6 +10,7 @@ use crate::commands;
 use crate::environment::{self, Environment};
 use crate::failure;
 use crate::output::{self, ColorChoice, Output, OutputOptions};
+use crate::secrecy;
 use crate::settings::{self, EnvFile, Fetching, Purpose, Secrets, Served, Settings, SettingsError};
 use crate::source::{GitPlaces, SourceOptions};
 use crate::store::Store;
@@ -153,6 +154,7 @@ impl Context {
 
 /// Parses, runs, reports.
 pub fn main() -> ExitCode {
+    secrecy::keep_memory_private();
     let cli = Cli::parse();
     let environment = Environment::of_process();
     let output = Output::new(

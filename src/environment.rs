@@ -130,6 +130,10 @@ pub fn is_ours(name: &str) -> bool {
     ["S3_", "AWS_", "WORKSPACE_"].iter().any(|prefix| name.starts_with(prefix)) || name == STORAGE_MODE
 }
 
+/// What opens the store: no other program that this one starts is given any of it.
+pub const KEYS: [&str; 5] =
+    [S3_ACCESS_KEY, S3_SECRET_KEY, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+
 /// Whether a text can be a variable's name in every shell and in Docker Compose.
 pub fn is_variable_name(name: &str) -> bool {
     name.starts_with(|character: char| character.is_ascii_alphabetic() || character == '_')

@@ -9,6 +9,7 @@ use crate::embedded::EmbeddedError;
 use crate::engine::EngineError;
 use crate::format::FormatError;
 use crate::format::archive::BuildError;
+use crate::format::pack::PackError;
 use crate::monitor::{MonitorError, RecordError};
 use crate::names::NameError;
 use crate::output::{Output, escape};
@@ -226,6 +227,9 @@ fn of_domain(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Vec<Str
     Some((exit, vec![hint]))
 }
 
+/// What may be done where this machine's memory, or this program, has changed what it was about to send.
+const BAD_MEMORY: &str = "try again; if it comes back, test the memory of this machine, or report it as a bug";
+
 fn of_version(error: &VersionError) -> Option<(Exit, String)> {
     Some(match error {
         VersionError::Store(_) => return None,
@@ -253,6 +257,7 @@ fn of_version(error: &VersionError) -> Option<(Exit, String)> {
             Exit::Failure,
             "`workspace recover NAME` makes it again from the data; or restore the object from a backup".to_owned(),
         ),
+        VersionError::BadMemory { .. } => (Exit::Failure, BAD_MEMORY.to_owned()),
         VersionError::Object { .. } => (
             Exit::Failure,
             "restore the object from a backup, take another version (NAME@NUMBER), or upload the tree again".to_owned(),
@@ -310,6 +315,7 @@ fn of_publication(error: &PublishError) -> Option<(Exit, String)> {
         PublishError::Locked { name, number, .. } => {
             (Exit::Conflict, format!("`workspace unlock {name}@{number}`, if you may; or wait"))
         }
+        PublishError::Pack(PackError::Compression | PackError::Damaged) => (Exit::Failure, BAD_MEMORY.to_owned()),
         PublishError::Contended { .. } => (Exit::Conflict, "try again".to_owned()),
         PublishError::TagsFull { .. } => {
             (Exit::Conflict, "upload without `--tag`, or reuse a tag: tags move".to_owned())
@@ -570,7 +576,10 @@ fn of_store(error: &StoreError) -> (Exit, Option<&'static str>) {
         }
         StoreError::WrongRegion { .. } => (Exit::Usage, Some("set S3_REGION to the bucket's region")),
         StoreError::NoRegion => (Exit::Usage, Some("set S3_REGION, or S3_ENDPOINT if it is not AWS you mean")),
-        StoreError::AccessDenied { .. } => (Exit::Failure, Some("check what the key in S3_ACCESS_KEY may do")),
+        StoreError::AccessDenied { .. } => (
+            Exit::Failure,
+            Some("check what the key in S3_ACCESS_KEY may do; docs/permissions.md has a policy for each role"),
+        ),
         StoreError::BadCredentials { .. } => (
             Exit::Failure,
             Some("check S3_ACCESS_KEY and S3_SECRET_KEY; `workspace status --settings` says where they come from"),

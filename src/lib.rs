@@ -31,6 +31,7 @@ pub mod output;
 pub mod publish;
 pub mod relay;
 pub mod run;
+pub mod secrecy;
 pub mod settings;
 pub mod source;
 pub mod static_site;

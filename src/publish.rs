@@ -8,6 +8,7 @@
 //! 3. Swap the ref. Whoever loses the race looks again: a version is one uploader's whole tree, never a merge.
 
 mod attempt;
+mod bad_memory;
 mod commit;
 mod decide;
 mod draft;
@@ -187,7 +188,7 @@ pub enum PublishError {
         /// The last one that was gone.
         path: String,
     },
-    /// Compression failed.
+    /// Compression failed, or a pack is not what went into it.
     #[error(transparent)]
     Pack(#[from] PackError),
     /// Somebody else published in between, or `--expect` names another number.

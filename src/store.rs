@@ -400,6 +400,16 @@ impl Store {
         }
     }
 
+    /// Fails where these keys may not delete, found out by an object that never was. Asked before something is changed that only makes
+    /// sense with a deletion after it.
+    pub async fn may_delete(&self, unused: &str) -> Result<(), StoreError> {
+        match self.delete(unused, Condition::None).await {
+            Err(error @ StoreError::AccessDenied { .. }) => Err(error),
+            // Anything else will be met, and told, by the deletion itself.
+            _ => Ok(()),
+        }
+    }
+
     /// Deletes many objects, a thousand with one request. All are tried, then the first failure is reported.
     pub async fn delete_many(&self, keys: &[String]) -> Result<(), StoreError> {
         let refused = self.delete_each(keys).await?.refused;

@@ -14,7 +14,7 @@ use crate::format::manifest::{self, Header};
 use crate::format::reference::MAX_READ;
 use crate::format::{FormatError, Keys, Manifest, Reference, Row, keys};
 use crate::names::{Selector, Tag, Version, WorkspaceName};
-use crate::store::{ETag, Store, StoreError};
+use crate::store::{ETag, Object, Store, StoreError};
 
 pub use path::{Child, Found, children, find, plain};
 
@@ -69,6 +69,12 @@ pub enum VersionError {
         /// What is wrong with it.
         source: FormatError,
     },
+    /// What was encoded does not read as what it was made of: memory at fault, or this program. It was not sent.
+    #[error("{what} was damaged in the memory of this machine before it was sent; nothing was published")]
+    BadMemory {
+        /// `the manifest` or `the ref`.
+        what: &'static str,
+    },
 }
 
 /// A ref as it was read.
@@ -84,16 +90,35 @@ pub struct Read {
 pub async fn read_reference(store: &Store, name: &WorkspaceName) -> Result<Option<Read>, VersionError> {
     let key = keys::reference(name);
     match store.get_within(&key, MAX_READ as u64).await {
-        Ok(object) => match Reference::parse(&object.body) {
-            Ok(reference) => Ok(Some(Read { reference, etag: object.etag })),
-            Err(source) => Err(VersionError::Object { what: "ref", key, source }),
-        },
+        Ok(object) => parse_reference(store, key, object).await.map(Some),
         Err(StoreError::NotFound { .. }) => Ok(None),
         // What a ref may not be is no failure of the store: it must not hide the other refs.
         Err(StoreError::TooLarge { limit, .. }) => {
             Err(VersionError::Object { what: "ref", key, source: FormatError::OverLimit { what: "the ref", limit } })
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads what was fetched as a ref. What is damaged is fetched once more: a bit may have been lost on the way.
+pub async fn parse_reference(store: &Store, key: String, object: Object) -> Result<Read, VersionError> {
+    let (object, source) = match Reference::parse(&object.body) {
+        Ok(reference) => return Ok(Read { reference, etag: object.etag }),
+        Err(source @ (FormatError::Damaged(_) | FormatError::Newer { .. })) => match store.get_within(&key, MAX_READ as u64).await {
+            Ok(again) => (again, source),
+            Err(error) => {
+                tracing::debug!(key, %error, "what is damaged can't be fetched once more");
+                return Err(VersionError::Object { what: "ref", key, source });
+            }
+        },
+        Err(source) => return Err(VersionError::Object { what: "ref", key, source }),
+    };
+    match Reference::parse(&object.body) {
+        Ok(reference) => {
+            tracing::warn!(key, "a ref was damaged on the way ({source}); once more, it was right");
+            Ok(Read { reference, etag: object.etag })
+        }
+        Err(source) => Err(VersionError::Object { what: "ref", key, source }),
     }
 }
 

@@ -29,7 +29,9 @@ use super::{Content, Entry, FormatError, Hash, Kind, Part};
 use crate::application::Plan;
 
 pub use build::{ContentIndex, Location, ManifestBuilder};
-pub use codec::{HEADER_RANGE, MAX_OBJECT, decode, decode_changes, decode_delta, encode, encode_delta, read_header};
+pub use codec::{
+    HEADER_RANGE, MAX_OBJECT, decode, decode_changes, decode_delta, delta_holds, encode, encode_delta, holds, read_header,
+};
 
 /// The first line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,8 @@
 //! decompression, and any pack is read by stock tools: `zstd -dc PACK | tar x`. Headers are for those tools only: our
 //! reader goes by the manifest and never parses tar, so the two can't be played against each other.
 //!
-//! A frame is checked as it is built: what was compressed is decompressed again and compared.
+//! A pack is checked when it is finished, before it is sent ([`Pack::check`]): the very bytes that go are decompressed, and each
+//! content in them is hashed. So neither a bug of the compressor nor a bit that memory has lost gets into the bucket.
 
 use std::cell::RefCell;
 
@@ -29,6 +30,8 @@ pub const SMALL: u64 = 4 << 20;
 pub const MAX_FRAME: u32 = 17 << 20;
 /// Where the parts of cut files appear to stock tools.
 pub const PARTS_DIRECTORY: &str = ".workspace-parts";
+/// What a tar ends with.
+const TAR_END: [u8; 2 * tar_header::BLOCK] = [0; 2 * tar_header::BLOCK];
 /// zstd's default level: on source trees level 1 is 6 % larger, higher ones cost time that the network doesn't.
 const LEVEL: i32 = 3;
 
@@ -70,6 +73,9 @@ pub enum PackError {
     /// The compressor failed, or what it made did not decompress to what went in: memory or hardware at fault.
     #[error("a frame did not survive compression")]
     Compression,
+    /// What the finished pack decompresses to is not what went in: memory or hardware at fault, or this program.
+    #[error("a pack was damaged in the memory of this machine before it was sent; nothing was published")]
+    Damaged,
 }
 
 impl FrameBuilder {
@@ -109,9 +115,9 @@ impl FrameBuilder {
         self.contents.is_empty()
     }
 
-    /// Compresses and checks.
+    /// Compresses. What comes of it is checked with the pack that it gets into.
     pub fn finish(self) -> Result<BuiltFrame, PackError> {
-        let bytes = compress(&self.raw)?;
+        let bytes = with_codec(|codec| codec.compress(&self.raw)).map_err(|_| PackError::Compression)?;
         Ok(BuiltFrame {
             bytes,
             raw: u32::try_from(self.raw.len()).map_err(|_| PackError::FrameTooLarge)?,
@@ -137,21 +143,37 @@ impl Codec {
         Ok(Self { compressor, decompressor: Decompressor::new()?, scratch: Vec::new() })
     }
 
-    /// Compresses, and compares what comes back with what went in.
-    fn compress(&mut self, raw: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        scratch.reserve_exact(zstd::zstd_safe::compress_bound(raw.len()));
+    /// Compresses.
+    fn compress(&mut self, raw: &[u8]) -> std::io::Result<Vec<u8>> {
+        let mut scratch = self.room_for(zstd::zstd_safe::compress_bound(raw.len()));
         self.compressor.compress_to_buffer(raw, &mut scratch)?;
         let bytes = scratch.as_slice().to_vec();
+        self.keep(scratch);
+        Ok(bytes)
+    }
+
+    /// Decompresses what must come to so many bytes, and says whether it is what is expected.
+    fn holds(&mut self, bytes: &[u8], raw: usize, expected: impl FnOnce(&[u8]) -> bool) -> std::io::Result<bool> {
+        let mut scratch = self.room_for(raw);
+        self.decompressor.decompress_to_buffer(bytes, &mut scratch)?;
+        let same = scratch.len() == raw && expected(&scratch);
+        self.keep(scratch);
+        Ok(same)
+    }
+
+    /// An empty buffer.
+    fn room_for(&mut self, bytes: usize) -> Vec<u8> {
+        let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
-        self.decompressor.decompress_to_buffer(&bytes, &mut scratch)?;
-        let same = scratch == raw;
-        // The buffer of a large file is not kept: there are many threads.
+        scratch.reserve_exact(bytes);
+        scratch
+    }
+
+    /// Keeps a buffer, but not that of a large file: there are many threads.
+    fn keep(&mut self, scratch: Vec<u8>) {
         if scratch.capacity() <= KEPT {
             self.scratch = scratch;
         }
-        Ok(same.then_some(bytes))
     }
 }
 
@@ -168,7 +190,12 @@ fn with_codec<T>(act: impl FnOnce(&mut Codec) -> std::io::Result<T>) -> std::io:
 
 /// Compresses a frame, and checks that it survived.
 pub(super) fn compress(raw: &[u8]) -> Result<Vec<u8>, PackError> {
-    with_codec(|codec| codec.compress(raw)).ok().flatten().ok_or(PackError::Compression)
+    let checked = with_codec(|codec| {
+        let bytes = codec.compress(raw)?;
+        let same = codec.holds(&bytes, raw.len(), |back| back == raw)?;
+        Ok(same.then_some(bytes))
+    });
+    checked.ok().flatten().ok_or(PackError::Compression)
 }
 
 /// Decompresses a frame that has `raw` bytes. zstd checks the content checksum.
@@ -217,6 +244,32 @@ pub struct Pack {
     pub frames: Vec<PackedFrame>,
 }
 
+impl Pack {
+    /// Reads the finished object as whoever fetches it will: frames lie end to end, each decompresses, and each content is what
+    /// its digest says.
+    pub fn check(&self) -> Result<(), PackError> {
+        let mut end = 0;
+        for frame in &self.frames {
+            let start = usize::try_from(frame.offset).map_err(|_| PackError::Damaged)?;
+            let bytes = self.bytes.get(start..start + frame.length as usize).ok_or(PackError::Damaged)?;
+            let contents_are_right = |raw: &[u8]| {
+                frame.contents.iter().all(|stored| {
+                    let start = stored.offset as usize;
+                    let content = raw.get(start..start + stored.length as usize);
+                    content.is_some_and(|content| Hash::of(content) == stored.hash)
+                })
+            };
+            let right = with_codec(|codec| codec.holds(bytes, frame.raw as usize, contents_are_right));
+            if start != end || !right.unwrap_or(false) {
+                return Err(PackError::Damaged);
+            }
+            end = start + bytes.len();
+        }
+        let right = with_codec(|codec| codec.holds(&self.bytes[end..], TAR_END.len(), |raw| raw == TAR_END));
+        if right.unwrap_or(false) { Ok(()) } else { Err(PackError::Damaged) }
+    }
+}
+
 impl PackBuilder {
     /// An empty one.
     pub fn new(id: Ulid) -> Self {
@@ -243,7 +296,7 @@ impl PackBuilder {
 
     /// Ends the tar and hands out the object.
     pub fn finish(mut self) -> Result<Pack, PackError> {
-        self.bytes.put_slice(&compress(&[0; 2 * tar_header::BLOCK])?);
+        self.bytes.put_slice(&compress(&TAR_END)?);
         Ok(Pack { id: self.id, bytes: self.bytes.freeze(), frames: self.frames })
     }
 }
@@ -323,6 +376,48 @@ mod tests {
                 assert_eq!(Hash::of(content), stored.hash);
             }
         }
+    }
+
+    #[test]
+    fn each_flipped_bit_is_noticed_before_a_pack_is_sent() {
+        let pack = sample();
+        assert_eq!(pack.check(), Ok(()));
+        let mut harmless = Vec::new();
+        for at in 0..pack.bytes.len() {
+            for bit in 0..8 {
+                let mut bytes = pack.bytes.to_vec();
+                bytes[at] ^= 1 << bit;
+                let flipped = Pack { bytes: bytes.clone().into(), ..pack.clone() };
+                if flipped.check().is_ok() {
+                    // zstd can say the same in more than one way: then readers get the right bytes all the same.
+                    assert_eq!(
+                        zstd::stream::decode_all(&bytes[..]).unwrap(),
+                        zstd::stream::decode_all(&pack.bytes[..]).unwrap()
+                    );
+                    harmless.push((at, bit));
+                }
+            }
+        }
+        assert!(harmless.len() < pack.bytes.len() * 8 / 20, "{harmless:?}");
+    }
+
+    #[test]
+    fn a_pack_whose_table_is_wrong_is_not_sent() {
+        let pack = sample();
+        let wrong = |change: &dyn Fn(&mut Pack)| {
+            let mut pack = pack.clone();
+            change(&mut pack);
+            pack.check()
+        };
+        let damaged = Err(PackError::Damaged);
+        assert_eq!(wrong(&|pack| pack.frames[0].contents[1].offset += 1), damaged);
+        assert_eq!(wrong(&|pack| pack.frames[0].contents[1].length -= 1), damaged);
+        assert_eq!(wrong(&|pack| pack.frames[0].contents[0].hash = Hash::of(b"other")), damaged);
+        assert_eq!(wrong(&|pack| pack.frames[1].raw += 1), damaged);
+        assert_eq!(wrong(&|pack| pack.frames[1].offset += 1), damaged);
+        assert_eq!(wrong(&|pack| pack.frames.swap(0, 1)), damaged);
+        assert_eq!(wrong(&|pack| drop(pack.frames.pop())), damaged);
+        assert_eq!(wrong(&|pack| pack.bytes.truncate(pack.bytes.len() - 1)), damaged);
     }
 
     #[test]

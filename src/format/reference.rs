@@ -1,7 +1,10 @@
 //! The ref: one small JSON object that is the whole truth of a workspace.
 //!
 //! It changes by conditional PUT alone; each change leaves a nonce, by which a writer whose reply got lost finds out that
-//! it had succeeded. Fields that a later release of the same format adds are carried along by this one.
+//! it had succeeded. Fields that a later release of the same format adds are carried along by this one. The last field is a
+//! checksum of all others, by which a reader notices a bit that was lost on the way or where it is kept.
+
+mod sum;
 
 use std::collections::BTreeMap;
 
@@ -169,7 +172,9 @@ impl Reference {
         if probe.format > FORMAT {
             return Err(FormatError::Newer { found: probe.format });
         }
-        let reference: Self = serde_json::from_slice(bytes).map_err(not_a_ref)?;
+        let mut reference: Self = serde_json::from_slice(bytes).map_err(not_a_ref)?;
+        let found = reference.other.remove(sum::FIELD);
+        sum::verify(bytes, found.as_ref(), &reference.nonces)?;
         let ascending = reference.rows.windows(2).all(|pair| pair[0].number < pair[1].number);
         if !ascending || reference.rows.last().is_some_and(|row| row.number > reference.current) {
             return Err(FormatError::damaged("its versions are not in order"));
@@ -184,7 +189,11 @@ impl Reference {
     /// The object's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         // Nothing here can fail to serialise: all keys are text and all numbers are integers.
-        serde_json::to_vec(self).unwrap_or_default()
+        let mut object = serde_json::to_vec(self).unwrap_or_default();
+        if let Some(nonce) = self.nonces.last() {
+            sum::append(&mut object, *nonce);
+        }
+        object
     }
 
     /// Whether there is anything to see: neither deleted nor merely claimed.
@@ -258,10 +267,10 @@ pub fn cut_message(message: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    pub(crate) fn sample() -> Reference {
+    pub fn sample() -> Reference {
         let mut reference = Reference::claimed(Ulid::from_parts(1, 1));
         reference.current = 2;
         reference.rows = vec![
@@ -310,7 +319,14 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        insta::assert_snapshot!(String::from_utf8(sample().to_bytes()).unwrap(), @r#"{"format":1,"root":"00000000010000000000000001","current":2,"nonces":["00000000060000000000000006"],"collections":0,"rows":[{"id":"00000000020000000000000002","number":1,"base":"00000000030000000000000003","tree":"6baa6c9f461fe834a9da0ebb62e0f6fb8c11988a58cbc51b8da8040aea19bc3a","files":3,"bytes":4096,"created":"2023-11-14T22:13:20Z"},{"id":"00000000040000000000000004","number":2,"base":"00000000030000000000000003","delta":"00000000050000000000000005","tree":"3cd216f8f275915a68a25b70eaaa532e9be2ea4e2db33d1748330516803a4474","files":4,"bytes":4097,"created":"2023-11-14T22:15:00Z","runtime":"node","message":"second","author":"Ada <ada@example.org>","commit":"0123456789abcdef0123456789abcdef01234567","tags":["v2.0"]}]}"#);
+        insta::assert_snapshot!(String::from_utf8(sample().to_bytes()).unwrap(), @r#"{"format":1,"root":"00000000010000000000000001","current":2,"nonces":["00000000060000000000000006"],"collections":0,"rows":[{"id":"00000000020000000000000002","number":1,"base":"00000000030000000000000003","tree":"6baa6c9f461fe834a9da0ebb62e0f6fb8c11988a58cbc51b8da8040aea19bc3a","files":3,"bytes":4096,"created":"2023-11-14T22:13:20Z"},{"id":"00000000040000000000000004","number":2,"base":"00000000030000000000000003","delta":"00000000050000000000000005","tree":"3cd216f8f275915a68a25b70eaaa532e9be2ea4e2db33d1748330516803a4474","files":4,"bytes":4097,"created":"2023-11-14T22:15:00Z","runtime":"node","message":"second","author":"Ada <ada@example.org>","commit":"0123456789abcdef0123456789abcdef01234567","tags":["v2.0"]}],"sum":{"swap":"00000000060000000000000006","blake3":"b3ac51e171a0b2ccd40d06d0eda2e2e33662eda8524c0fd5c05c3751b3a8637a"}}"#);
+    }
+
+    /// Before there were sums.
+    #[test]
+    fn golden_bytes_of_the_first_release() {
+        let bytes = br#"{"format":1,"root":"00000000010000000000000001","current":2,"nonces":["00000000060000000000000006"],"collections":0,"rows":[{"id":"00000000020000000000000002","number":1,"base":"00000000030000000000000003","tree":"6baa6c9f461fe834a9da0ebb62e0f6fb8c11988a58cbc51b8da8040aea19bc3a","files":3,"bytes":4096,"created":"2023-11-14T22:13:20Z"},{"id":"00000000040000000000000004","number":2,"base":"00000000030000000000000003","delta":"00000000050000000000000005","tree":"3cd216f8f275915a68a25b70eaaa532e9be2ea4e2db33d1748330516803a4474","files":4,"bytes":4097,"created":"2023-11-14T22:15:00Z","runtime":"node","message":"second","author":"Ada <ada@example.org>","commit":"0123456789abcdef0123456789abcdef01234567","tags":["v2.0"]}]}"#;
+        assert_eq!(Reference::parse(bytes), Ok(sample()));
     }
 
     #[test]
@@ -323,8 +339,10 @@ mod tests {
         let mut json: Value = serde_json::from_slice(&sample().to_bytes()).unwrap();
         json["later"] = Value::from(7);
         json["rows"][0]["later"] = Value::from("x");
+        json.as_object_mut().unwrap().remove("sum");
         let read = Reference::parse(json.to_string().as_bytes()).unwrap();
-        let again: Value = serde_json::from_slice(&read.to_bytes()).unwrap();
+        let mut again: Value = serde_json::from_slice(&read.to_bytes()).unwrap();
+        again.as_object_mut().unwrap().remove("sum");
         assert_eq!(again, json);
     }
 

@@ -15,7 +15,7 @@ use crate::format::reference::{MAX_BYTES, cut_message};
 use crate::format::{Reference, Row, retention};
 use crate::names::{Tag, WorkspaceName};
 use crate::store::StoreError;
-use crate::version::Read;
+use crate::version::{Read, VersionError};
 
 impl Publisher<'_> {
     pub(super) async fn move_tag(
@@ -77,8 +77,12 @@ impl Publisher<'_> {
         append(&mut reference, row, publication.tag.as_ref(), &publication.name)?;
         self.committing.store(true, Ordering::SeqCst);
         let etag = state.read.etag.clone();
-        // An error here leaves open whether the swap happened, so nothing is cleaned up: `committing` stays set.
-        match swap::swap(self.store, &publication.name, Some(&etag), reference.clone(), Some(row.id)).await? {
+        let swapped = swap::swap(self.store, &publication.name, Some(&etag), reference.clone(), Some(row.id)).await;
+        if matches!(swapped, Err(VersionError::BadMemory { .. })) {
+            self.committing.store(false, Ordering::SeqCst);
+        }
+        // Any other error leaves open whether the swap happened, so nothing is cleaned up: `committing` stays set.
+        match swapped? {
             Swapped::Done(etag) => {
                 state.read.reference = reference;
                 state.etag = etag;

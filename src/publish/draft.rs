@@ -7,6 +7,7 @@ use bytes::Bytes;
 use ulid::Ulid;
 
 use super::attempt::{Publisher, State};
+use super::bad_memory::{self, Stage};
 use super::look::{Look, Tree};
 use super::packing::{Packed, Packer, Uploads, Wanted};
 use super::{Publication, PublishError, now};
@@ -19,7 +20,7 @@ use crate::format::{Entry, FORMAT, Kind, Manifest, Row, TreePath, pack};
 use crate::output::Phase;
 use crate::source::{SourceKind, many_new};
 use crate::store::Condition;
-use crate::version::{self, Loaded};
+use crate::version::{self, Loaded, VersionError};
 
 /// So many small packs with live content are suffered before they are folded.
 const SMALL_PACKS: usize = 32;
@@ -255,7 +256,8 @@ impl Publisher<'_> {
         }
         let manifest = builder.finish(header);
         let id = Ulid::generate();
-        let (bytes, base_id) = encode(&manifest, current.zip(loaded).zip(base));
+        let (bytes, base_id) =
+            encode(&manifest, current.zip(loaded).zip(base)).ok_or(VersionError::BadMemory { what: "the manifest" })?;
         let row = Row {
             id: Ulid::generate(),
             number: state.read.reference.current + 1,
@@ -295,15 +297,20 @@ pub(super) fn is_runnable(plan: &Plan) -> bool {
     plan.start.is_some() && (plan.image.is_some() || plan.runtime.has_image())
 }
 
-/// The smaller of a delta against the current base and a new base, by the rule of the format.
-fn encode(manifest: &Manifest, current: Option<((&Row, &Loaded), &Manifest)>) -> (Vec<u8>, Option<Ulid>) {
+/// The smaller of a delta against the current base and a new base, by the rule of the format. It is read again before it
+/// is sent: nothing when it is not what it was made of.
+fn encode(manifest: &Manifest, current: Option<((&Row, &Loaded), &Manifest)>) -> Option<(Vec<u8>, Option<Ulid>)> {
     if let Some(((row, loaded), base)) = current {
-        let delta = manifest::encode_delta(row.base, base, manifest);
+        let mut delta = manifest::encode_delta(row.base, base, manifest);
         if delta.len() as u64 <= DELTA.max(loaded.base_size / 16) {
-            return (delta, Some(row.base));
+            bad_memory::flips(Stage::Manifest, &mut delta);
+            return manifest::delta_holds(&delta, row.base, base, manifest).then_some((delta, Some(row.base)));
         }
     }
-    (manifest::encode(&manifest.compacted()), None)
+    let whole = manifest.compacted();
+    let mut bytes = manifest::encode(&whole);
+    bad_memory::flips(Stage::Manifest, &mut bytes);
+    manifest::holds(&bytes, &whole).then_some((bytes, None))
 }
 
 /// When many small packs hold live content: those whose content shall ride along in the next pack.

@@ -2,33 +2,37 @@
 //!
 //! Files are grouped by extension, then path, since like compresses well with like. Whoever reads a file hashes it in the
 //! same pass and drops what some version already has. Frames are built on all cores and put into packs in their order; a
-//! closed pack is sent while the next one fills. The byte budget bounds all of it.
+//! closed pack is checked, then sent, while the next one fills. The byte budget bounds all of it.
 
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinSet, spawn_blocking};
 use ulid::Ulid;
 
 use crate::budget::{BYTES_IN_FLIGHT, Budget, Taken, threads};
 use crate::format::chunking::{self, CUT_ABOVE};
 use crate::format::manifest::ContentIndex;
-use crate::format::pack::{BuiltFrame, FRAME_TARGET, FrameBuilder, PackBuilder, PackError};
+use crate::format::pack::{BuiltFrame, FRAME_TARGET, FrameBuilder, Pack, PackBuilder, PackError};
 use crate::format::{Hash, Keys};
 use crate::output::Observer;
 use crate::source::Stat;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 use super::PublishError;
+use super::bad_memory::{self, Stage};
 use super::scan::{self, Hashed, ReadFailure};
 
 /// Files of at least this size get a frame of their own.
 const OWN_FRAME: u64 = 1 << 20;
 /// What a file takes in the lists that go along with it, in bytes, at half the budget at most.
 const LISTED: u64 = 768;
+/// Packs checked at once: each holds a decompressed frame, of 8 MiB mostly at most, beside the budget.
+const CHECKED_AT_ONCE: usize = 2;
 /// How often a large file that changes while it is read is read again.
 const LARGE_READS: u32 = 3;
 
@@ -114,7 +118,7 @@ struct Built {
 
 /// Packs being sent. Ended by [`Uploads::finish`]; dropping it aborts them.
 pub struct Uploads {
-    tasks: JoinSet<Result<(), StoreError>>,
+    tasks: JoinSet<Result<(), PublishError>>,
     /// What the lists of files take, until the publication is done with them.
     _lists: Taken,
 }
@@ -285,7 +289,7 @@ fn build(root: &Path, group: Vec<Wanted>, claims: &Claims) -> Result<Built, Publ
     let mut frame = FrameBuilder::with_capacity(usize::try_from(bytes).unwrap_or(0));
     let mut built = Built::default();
     for file in group {
-        let (content, hashed) = match scan::content(&root.join(&file.path)) {
+        let (mut content, hashed) = match scan::content(&root.join(&file.path)) {
             Ok(read) => read,
             Err(error) => {
                 if let Some(error) = error.into_error(&file.path) {
@@ -297,6 +301,7 @@ fn build(root: &Path, group: Vec<Wanted>, claims: &Claims) -> Result<Built, Publ
         };
         let new = !content.is_empty() && claims.claim(hashed.hash);
         if new {
+            bad_memory::flips(Stage::Content, &mut content);
             let seconds = hashed.stat.mtime.div_euclid(1_000_000_000);
             frame.add(&file.path, hashed.stat.executable, seconds, hashed.hash, &content)?;
             built.new_bytes += content.len() as u64;
@@ -327,12 +332,20 @@ struct Assembler<'p, 's> {
     sent: &'s mut Sent,
     open: PackBuilder,
     held: Taken,
-    uploads: JoinSet<Result<(), StoreError>>,
+    uploads: JoinSet<Result<(), PublishError>>,
+    checking: Arc<Semaphore>,
 }
 
 impl<'p, 's> Assembler<'p, 's> {
     fn new(packer: &'p Packer<'p>, sent: &'s mut Sent) -> Self {
-        Self { packer, sent, open: PackBuilder::new(Ulid::generate()), held: Taken::nothing(), uploads: JoinSet::new() }
+        Self {
+            packer,
+            sent,
+            open: PackBuilder::new(Ulid::generate()),
+            held: Taken::nothing(),
+            uploads: JoinSet::new(),
+            checking: Arc::new(Semaphore::new(CHECKED_AT_ONCE)),
+        }
     }
 
     fn take(&mut self, built: Built, taken: Taken, outcome: &mut Outcome) -> Result<(), PublishError> {
@@ -370,11 +383,22 @@ impl<'p, 's> Assembler<'p, 's> {
         self.sent.packs.push(pack.id);
         let held = std::mem::replace(&mut self.held, Taken::nothing());
         let (store, key) = (self.packer.store.clone(), self.packer.keys.pack(pack.id));
+        let checking = self.checking.clone();
         self.uploads.spawn(async move {
-            let sent = store.put_immutable(&key, pack.bytes).await.map(|_| ());
+            let turn = checking.acquire().await;
+            let bytes = spawn_blocking(move || checked(pack)).await??;
+            drop(turn);
+            store.put_immutable(&key, bytes).await?;
             drop(held);
-            sent
+            Ok(())
         });
         Ok(())
     }
+}
+
+/// The object, once it has been found to hold what it should.
+fn checked(mut pack: Pack) -> Result<Bytes, PackError> {
+    bad_memory::flips_shared(Stage::Pack, &mut pack.bytes);
+    pack.check()?;
+    Ok(pack.bytes)
 }

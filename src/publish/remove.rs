@@ -89,6 +89,10 @@ async fn remove_one(
     let versions = found.reference.rows.len();
     let root = found.reference.root;
     let mut attempts = 0;
+    if !found.reference.deleted {
+        // Whoever may write the ref and not delete would hide a workspace, and free nothing.
+        store.may_delete(&Keys::new(name, root).collection(Ulid::generate())).await?;
+    }
     while !found.reference.deleted {
         if let Some(row) = found.reference.rows.iter().find(|row| row.is_locked(super::now())) {
             return Err(PublishError::Locked { name: name.clone(), number: row.number, until: row.locked_until });

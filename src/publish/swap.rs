@@ -1,6 +1,6 @@
 //! The swap: the one conditional PUT that changes what everybody sees.
 //!
-//! It runs without the client's retries, and all attempts of one swap send the same bytes. A lost reply is told from a
+//! What is sent is read again before: a bit that memory has lost must not become the truth. It runs without the client's retries, and all attempts of one swap send the same bytes. A lost reply is told from a
 //! lost race by the nonce that each swap leaves in the ref.
 
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ulid::Ulid;
 
+use super::bad_memory::{self, Stage};
 use crate::format::{Reference, keys};
 use crate::names::WorkspaceName;
 use crate::store::{Condition, ETag, Store, StoreError};
@@ -40,7 +41,11 @@ pub async fn swap(
     let nonce = Ulid::generate();
     reference.sign(nonce);
     let key = keys::reference(name);
-    let body = Bytes::from(reference.to_bytes());
+    let mut body = Bytes::from(reference.to_bytes());
+    bad_memory::flips_shared(Stage::Reference, &mut body);
+    if Reference::parse(&body).as_ref() != Ok(&reference) {
+        return Err(VersionError::BadMemory { what: "the ref" });
+    }
     let condition = || etag.map_or(Condition::Absent, |etag| Condition::Matches(etag.clone()));
     let mut last = None;
     for attempt in 0..ATTEMPTS {

@@ -10,6 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::environment::KEYS;
+
 use super::git_files::{self, plain};
 use super::{Line, SourceError};
 
@@ -129,8 +131,17 @@ const ELSEWHERE: &[&str] = &[
     "GIT_WORK_TREE",
 ];
 
-fn git(directory: &Path) -> Command {
+/// git, without the keys of the store.
+fn bare() -> Command {
     let mut command = Command::new("git");
+    for variable in KEYS {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn git(directory: &Path) -> Command {
+    let mut command = bare();
     command.arg("-C").arg(directory);
     // Reading must neither start the repository's programs nor take locks; another owner's tree is only read.
     command.args(["-c", "core.fsmonitor=false", "-c", "safe.directory=*", "-c", "core.quotePath=false"]);
@@ -159,7 +170,7 @@ pub fn work_tree_above(directory: &Path) -> Option<PathBuf> {
 
 /// Whether git can't be asked because it is not there.
 pub fn is_missing() -> bool {
-    let asked = Command::new("git").arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).status();
+    let asked = bare().arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).status();
     asked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 

@@ -326,6 +326,8 @@ impl Collector<'_> {
             thin(&mut reference, now);
             let trimmed = before - reference.rows.len();
             if trimmed > 0 && !options.dry_run {
+                let unused = Keys::new(name, reference.root).collection(Ulid::generate());
+                self.store.may_delete(&unused).await?;
                 if let Swapped::Done(_) = swap(self.store, name, Some(&read.etag), reference, None).await? {
                     report.trimmed += trimmed;
                 }
@@ -363,6 +365,8 @@ impl Collector<'_> {
         }
         let id = Ulid::generate();
         let key = keys.collection(id);
+        // A list that nobody may work off would hold up every upload.
+        self.store.may_delete(&key).await?;
         let list = List { format: FORMAT, keys: victims };
         // Plain texts and a number: there is nothing that could fail to serialise.
         let body = Bytes::from(serde_json::to_vec(&list).unwrap_or_default());

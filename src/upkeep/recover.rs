@@ -192,12 +192,18 @@ async fn replaceable(store: &Store, name: &WorkspaceName) -> Result<Option<ETag>
         Err(StoreError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    match Reference::parse(&object.body) {
+    let etag = object.etag.clone();
+    let (etag, parsed) = match version::parse_reference(store, keys::reference(name), object).await {
+        Ok(read) => (read.etag, Ok(read.reference)),
+        Err(VersionError::Object { source, .. }) => (etag, Err(source)),
+        Err(error) => return Err(error.into()),
+    };
+    match parsed {
         Ok(reference) if reference.deleted => Err(RecoverError::Deleted { name: name.clone() }),
         Ok(reference) if reference.is_visible() => {
             Err(RecoverError::There { name: name.clone(), versions: reference.rows.len() })
         }
-        Ok(_) | Err(FormatError::Damaged(_) | FormatError::OverLimit { .. }) => Ok(Some(object.etag)),
+        Ok(_) | Err(FormatError::Damaged(_) | FormatError::OverLimit { .. }) => Ok(Some(etag)),
         // Whole, only not for us.
         Err(source) => Err(VersionError::Object { what: "ref", key: keys::reference(name), source }.into()),
     }

@@ -77,6 +77,8 @@ pub struct Site {
     names: Vec<String>,
     monitor: Option<Child>,
     router: Option<Router>,
+    /// A key for the monitor alone.
+    monitors_key: Option<(String, String)>,
     /// Flags of the monitor.
     pub flags: Vec<String>,
 }
@@ -115,6 +117,7 @@ impl Site {
             names: Vec::new(),
             monitor: None,
             router: None,
+            monitors_key: None,
             flags,
         }
     }
@@ -230,7 +233,21 @@ impl Site {
         let mut command = self.workspace();
         command.args(["monitor", "--log-format", "json", "--listen"]).arg(format!("127.0.0.1:{}", free_port()));
         command.args(&self.flags);
+        if let Some((access_key, secret_key)) = &self.monitors_key {
+            command.env("S3_ACCESS_KEY", access_key).env("S3_SECRET_KEY", secret_key);
+        }
         command
+    }
+
+    /// A user of the store with these policies; gives its keys.
+    pub fn user(&self, name: &str, policies: &[String]) -> (String, String) {
+        let Kept::Seaweed(server) = &self.kept else { panic!("this server knows one user") };
+        server.user(name, policies)
+    }
+
+    /// From now on the monitor has these keys.
+    pub fn give_monitor(&mut self, keys: &(String, String)) {
+        self.monitors_key = Some(keys.clone());
     }
 
     /// Starts the monitor.

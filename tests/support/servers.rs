@@ -136,7 +136,7 @@ impl Server {
             .arg(format!("-dir={}", data.path().display()))
             .args([format!("-ip={host}"), format!("-ip.bind={host}")])
             .args(["-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"])
-            .args(["-master.telemetry=false", "-s3.autoCreateBucket=false"])
+            .args(["-master.telemetry=false", "-s3.autoCreateBucket=false", "-s3.iam.readOnly=false"])
             .args(["-s3.allowDeleteBucketNotEmpty=false", "-volume.max=4000", "-master.volumeSizeLimitMB=64"])
             .arg(format!("-s3.port={port}"))
             .args([
@@ -214,6 +214,7 @@ impl Server {
         tool.env("AWS_ACCESS_KEY_ID", &self.access_key)
             .env("AWS_SECRET_ACCESS_KEY", &self.secret_key)
             .env("AWS_REGION", "us-east-1")
+            .env("AWS_DEFAULT_REGION", "us-east-1")
             .env("AWS_ENDPOINT_URL", &self.endpoint)
             .env("S3_ENDPOINT_URL", &self.endpoint)
             .env("AWS_EC2_METADATA_DISABLED", "true")
@@ -226,6 +227,26 @@ impl Server {
             .env("RCLONE_CONFIG_STORE_ACCESS_KEY_ID", &self.access_key)
             .env("RCLONE_CONFIG_STORE_SECRET_ACCESS_KEY", &self.secret_key);
         tool
+    }
+
+    /// Makes a user with these policies (SeaweedFS enforces them). Gives its access key and its secret key.
+    pub fn user(&self, name: &str, policies: &[String]) -> (String, String) {
+        let iam = |arguments: &[&str]| -> serde_json::Value {
+            let output = self.tool("aws").args(["iam", "--output", "json"]).args(arguments).output().unwrap();
+            assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            serde_json::from_slice(&output.stdout).unwrap_or_default()
+        };
+        iam(&["create-user", "--user-name", name]);
+        // Attached ones are kept as they are; what `put-user-policy` takes SeaweedFS says in words of its own, which lack some.
+        for (number, policy) in policies.iter().enumerate() {
+            let policy_name = format!("{name}-{number}");
+            let made = iam(&["create-policy", "--policy-name", &policy_name, "--policy-document", policy]);
+            let arn = made["Policy"]["Arn"].as_str().unwrap();
+            iam(&["attach-user-policy", "--user-name", name, "--policy-arn", arn]);
+        }
+        let made = iam(&["create-access-key", "--user-name", name]);
+        let text = |field: &str| made["AccessKey"][field].as_str().unwrap().to_owned();
+        (text("AccessKeyId"), text("SecretAccessKey"))
     }
 
     /// Ends it as a power switch would end the process.

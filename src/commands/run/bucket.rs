@@ -12,13 +12,13 @@ use crate::cache::Cache;
 use crate::checkout::{CheckoutError, CheckoutOptions, Fetcher};
 use crate::dependencies::Snapshots;
 use crate::format::reference::MAX_READ;
-use crate::format::{Keys, Manifest, Reference, Row, keys};
+use crate::format::{Keys, Manifest, Row, keys};
 use crate::names::{Selector, Version};
 use crate::output::Output;
 use crate::run::{Resolved, Source, SourceError};
 use crate::settings::Settings;
 use crate::store::{ETag, Store, StoreError};
-use crate::version::{self, VersionError};
+use crate::version::{self, Read, VersionError};
 
 /// Between two looks while versions come.
 const QUICK: Duration = Duration::from_millis(150);
@@ -92,17 +92,13 @@ impl BucketSource {
             None => Some(store.get_within(&key, MAX_READ as u64).await?),
         };
         let Some(object) = object else { return Ok(None) };
-        let reference = Reference::parse(&object.body).map_err(|source| VersionError::Object {
-            what: "ref",
-            key: key.clone(),
-            source,
-        })?;
+        let Read { reference, etag } = version::parse_reference(store, key, object).await?;
         if !reference.is_visible() {
             return Err(version::missing(store, name).await);
         }
         let row = version::select(&reference, &self.selector)?.clone();
         if row.id.to_string() == current {
-            followed.etag = Some(object.etag);
+            followed.etag = Some(etag);
             return Ok(None);
         }
         let (cache, keys) = (self.cache(), Keys::new(name, reference.root));
@@ -134,9 +130,10 @@ impl Source for BucketSource {
             // Gone on purpose: what was fetched earlier is not meant to run any more.
             VersionError::NoWorkspace { .. } | VersionError::NoVersion { .. } => SourceError::Refused(error.into()),
             // An outage, expired keys, a damaged object: none is a reason not to start what is here.
-            VersionError::Store(_) | VersionError::Object { .. } | VersionError::NoPath { .. } => {
-                SourceError::Unavailable(error.into())
-            }
+            VersionError::Store(_)
+            | VersionError::Object { .. }
+            | VersionError::BadMemory { .. }
+            | VersionError::NoPath { .. } => SourceError::Unavailable(error.into()),
         })
     }
 

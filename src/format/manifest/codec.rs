@@ -205,6 +205,47 @@ fn line(out: &mut dyn Write, value: &impl Serialize) {
     }
 }
 
+/// Whether an object reads as the whole manifest that it was made of. Asked before it is sent.
+pub fn holds(bytes: &[u8], manifest: &Manifest) -> bool {
+    decode(bytes).is_ok_and(|decoded| {
+        same_header(&decoded.header, &manifest.header)
+            && (&decoded.packs, &decoded.frames, &decoded.entries)
+                == (&manifest.packs, &manifest.frames, &manifest.entries)
+    })
+}
+
+/// Whether an object reads as a delta that makes `new` of `base`. A large base is neither copied nor hashed for that.
+pub fn delta_holds(bytes: &[u8], base_id: Ulid, base: &Manifest, new: &Manifest) -> bool {
+    decode_changes(bytes, base_id, base).is_ok_and(|(changes, gone)| {
+        same_header(&changes.header, &new.header)
+            && (&changes.packs, &changes.frames) == (&new.packs, &new.frames)
+            && adds_up(&base.entries, &changes.entries, &gone, &new.entries)
+    })
+}
+
+/// By what is written of it.
+fn same_header(one: &Header, other: &Header) -> bool {
+    matches!((serde_json::to_vec(one), serde_json::to_vec(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Whether these changes to `base` make `new`.
+fn adds_up(base: &[Entry], changed: &[Entry], gone: &[TreePath], new: &[Entry]) -> bool {
+    let (mut base, mut changed, mut gone) = (base.iter().peekable(), changed.iter().peekable(), gone.iter());
+    for entry in new {
+        while let Some(old) = base.next_if(|old| old.path < entry.path) {
+            if gone.next() != Some(&old.path) {
+                return false;
+            }
+        }
+        let old = base.next_if(|old| old.path == entry.path);
+        let now = changed.next_if(|now| now.path == entry.path).or(old);
+        if now != Some(entry) {
+            return false;
+        }
+    }
+    base.all(|old| gone.next() == Some(&old.path)) && changed.next().is_none() && gone.next().is_none()
+}
+
 /// Reads the first line from the first bytes of the object.
 pub fn read_header(bytes: &[u8]) -> Result<Header, FormatError> {
     let mut lines = Lines::new(bytes)?;
