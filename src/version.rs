@@ -104,13 +104,15 @@ pub async fn read_reference(store: &Store, name: &WorkspaceName) -> Result<Optio
 pub async fn parse_reference(store: &Store, key: String, object: Object) -> Result<Read, VersionError> {
     let (object, source) = match Reference::parse(&object.body) {
         Ok(reference) => return Ok(Read { reference, etag: object.etag }),
-        Err(source @ (FormatError::Damaged(_) | FormatError::Newer { .. })) => match store.get_within(&key, MAX_READ as u64).await {
-            Ok(again) => (again, source),
-            Err(error) => {
-                tracing::debug!(key, %error, "what is damaged can't be fetched once more");
-                return Err(VersionError::Object { what: "ref", key, source });
+        Err(source @ (FormatError::Damaged(_) | FormatError::Newer { .. })) => {
+            match store.get_within(&key, MAX_READ as u64).await {
+                Ok(again) => (again, source),
+                Err(error) => {
+                    tracing::debug!(key, %error, "what is damaged can't be fetched once more");
+                    return Err(VersionError::Object { what: "ref", key, source });
+                }
             }
-        },
+        }
         Err(source) => return Err(VersionError::Object { what: "ref", key, source }),
     };
     match Reference::parse(&object.body) {

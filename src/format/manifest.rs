@@ -30,7 +30,8 @@ use crate::application::Plan;
 
 pub use build::{ContentIndex, Location, ManifestBuilder};
 pub use codec::{
-    HEADER_RANGE, MAX_OBJECT, decode, decode_changes, decode_delta, delta_holds, encode, encode_delta, holds, read_header,
+    HEADER_RANGE, MAX_OBJECT, decode, decode_changes, decode_delta, delta_holds, encode, encode_delta, holds,
+    read_header,
 };
 
 /// The first line.
