@@ -219,10 +219,11 @@ impl Publisher<'_> {
             let root = Ulid::generate();
             match swap::swap(self.store, name, etag.as_ref(), Reference::claimed(root), None).await? {
                 Swapped::Done(_) => {
-                    if let Some(read) = version::read_reference(self.store, name).await?
-                        && read.reference.root == root
-                    {
-                        if etag.is_none() && version::has_versions(self.store, name).await {
+                    let read = version::read_reference(self.store, name);
+                    let earlier = async { etag.is_none() && version::has_versions(self.store, name).await };
+                    let (read, earlier) = futures::future::join(read, earlier).await;
+                    if let Some(read) = read?.filter(|read| read.reference.root == root) {
+                        if earlier {
                             self.observer.warn(&format!(
                                 "there is data of an earlier `{name}` whose ref is gone: this begins anew with version 1. To have \
                                  it back: `workspace delete {name}`, then `workspace recover {name}`"
