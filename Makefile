@@ -5,7 +5,7 @@ help:
 	@echo 'make test      everything a commit needs'
 	@echo 'make test-all  the same, what is slow, and the demo'
 	@echo 'make images    workspace:latest, the images of the runtimes, the monitor'
-	@echo 'make lint      formatting, clippy, shellcheck, hadolint'
+	@echo 'make lint      formatting, clippy, cargo-deny, shellcheck, hadolint'
 
 demo:
 	@scripts/demo
