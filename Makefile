@@ -5,7 +5,7 @@ help:
 	@echo 'make test      everything a commit needs'
 	@echo 'make test-all  the same, what is slow, and the demo'
 	@echo 'make images    workspace:latest, the images of the runtimes, the monitor'
-	@echo 'make lint      formatting, clippy, shellcheck, hadolint'
+	@echo 'make lint      formatting, clippy, dependencies, shellcheck, hadolint'
 	@echo 'make bench     speed beside s5cmd, rclone, aws and restic (docs/benchmarks.md)'
 	@echo 'make micro     speed of the parts: hashing, chunking, framing, manifests'
 

@@ -171,3 +171,22 @@ fn no_file_has_outgrown_its_room() {
         .collect();
     none(&found, "split it");
 }
+
+#[test]
+fn every_test_behind_a_promise_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/promises.md")).unwrap();
+    let inside: String = sources().into_iter().map(|(_, text)| text).collect();
+    let (mut checked, mut missing) = (0, Vec::new());
+    for name in page.split('`').skip(1).step_by(2).filter(|name| name.contains("::")) {
+        let (file, function) = (name.split("::").next().unwrap(), name.rsplit("::").next().unwrap());
+        let text =
+            fs::read_to_string(root.join("tests").join(file).with_extension("rs")).unwrap_or_else(|_| inside.clone());
+        checked += 1;
+        // The last part may be a module of tests.
+        if ![format!("fn {function}("), format!("mod {function};")].iter().any(|word| text.contains(word)) {
+            missing.push(name);
+        }
+    }
+    assert!(checked > 40 && missing.is_empty(), "{checked} names, of which there is no {missing:?}");
+}
