@@ -82,7 +82,9 @@ fn version(files: usize) -> Manifest {
         run: None,
         plan: None,
     };
-    entries.into_iter().for_each(|entry| builder.push(entry));
+    for entry in entries {
+        builder.push(entry);
+    }
     builder.finish(header)
 }
 
@@ -174,7 +176,9 @@ fn files_made(bencher: Bencher<'_, '_>, files: usize) {
     let content = text(2_000);
     bencher.counter(ItemsCount::new(files)).with_inputs(|| tempfile::tempdir().unwrap()).bench_values(|folder| {
         let make = |folder: &Path| {
-            (0..files).for_each(|number| fs::write(folder.join(number.to_string()), &content).unwrap());
+            for number in 0..files {
+                fs::write(folder.join(number.to_string()), &content).unwrap();
+            }
         };
         make(folder.path());
         folder

@@ -149,7 +149,7 @@ impl Bench {
             } else if needed {
                 for place in &mut places {
                     self.fresh(place, scenario, 1, &server);
-                    self.untimed(place, scenario.work, &tree, &server);
+                    untimed(place, scenario.work, &tree, &server);
                 }
             }
         }
@@ -177,7 +177,9 @@ impl Bench {
         for pair in first..=self.pairs {
             if let Some(change) = scenario.change {
                 change(tree, pair);
-                places.iter_mut().for_each(|place| place.behind = true);
+                for place in &mut *places {
+                    place.behind = true;
+                }
             }
             for turn in 0..places.len() {
                 let place = &mut places[(turn + pair) % self.tools.len()];
@@ -186,7 +188,7 @@ impl Bench {
                 if !scenario.takes(tool, self.tree) || over {
                     continue;
                 }
-                self.catch_up(place, scenario, tree, server);
+                catch_up(place, scenario, tree, server);
                 if scenario.fresh {
                     self.fresh(place, scenario, pair, server);
                 }
@@ -220,26 +222,6 @@ impl Bench {
             }
         }
         self.cell(scenario, tree, places)
-    }
-
-    /// Does what is needed so that only the scenario's own work is left.
-    fn catch_up(&self, place: &mut Place, scenario: &Scenario, tree: &Tree, server: &Server) {
-        let behind = place.behind && (scenario.before.is_some() || scenario.change.is_none());
-        if behind && !matches!(scenario.work, Work::First) {
-            self.untimed(place, Work::Again, tree, server);
-            place.behind = false;
-            place.stale = true;
-        }
-        if place.stale && scenario.work == Work::FetchAgain && scenario.before.is_none() {
-            self.untimed(place, Work::FetchAgain, tree, server);
-            place.stale = false;
-        }
-    }
-
-    fn untimed(&self, place: &Place, work: Work, tree: &Tree, server: &Server) {
-        if let Some(command) = place.worker.command_for(work, &tree.folder, server, &server.endpoint) {
-            measured::run(command);
-        }
     }
 
     /// A bucket of its own for each first upload, an empty target for each fetch, and a machine that knows nothing.
@@ -281,6 +263,26 @@ impl Bench {
             commit: said(Command::new("git").args(["describe", "--always", "--dirty", "--exclude=*"])),
             tools,
         }
+    }
+}
+
+/// Does what is needed so that only the scenario's own work is left.
+fn catch_up(place: &mut Place, scenario: &Scenario, tree: &Tree, server: &Server) {
+    let behind = place.behind && (scenario.before.is_some() || scenario.change.is_none());
+    if behind && !matches!(scenario.work, Work::First) {
+        untimed(place, Work::Again, tree, server);
+        place.behind = false;
+        place.stale = true;
+    }
+    if place.stale && scenario.work == Work::FetchAgain && scenario.before.is_none() {
+        untimed(place, Work::FetchAgain, tree, server);
+        place.stale = false;
+    }
+}
+
+fn untimed(place: &Place, work: Work, tree: &Tree, server: &Server) {
+    if let Some(command) = place.worker.command_for(work, &tree.folder, server, &server.endpoint) {
+        measured::run(command);
     }
 }
 

@@ -112,8 +112,9 @@ impl Line {
     fn arrival(&self, bytes: usize) -> Instant {
         let now = Instant::now();
         let mut free = self.free.lock().unwrap();
-        let busy =
-            if self.rate.is_finite() { Duration::from_secs_f64(bytes as f64 / self.rate) } else { Duration::ZERO };
+        // A piece has far fewer bytes than 2^32.
+        let bytes = f64::from(u32::try_from(bytes).unwrap());
+        let busy = if self.rate.is_finite() { Duration::from_secs_f64(bytes / self.rate) } else { Duration::ZERO };
         *free = (*free).max(now) + busy;
         *free + self.delay
     }

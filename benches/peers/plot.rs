@@ -44,22 +44,22 @@ fn colour(tool: &str) -> RGBColor {
 
 fn draw(cells: &[&Cell], file: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let bars: usize = cells.iter().map(|cell| cell.tools.len()).sum();
-    let height = BAR * u32::try_from(bars + 2 * cells.len()).unwrap() + 70;
+    let rows = u32::try_from(bars + 2 * cells.len()).unwrap();
+    let height = BAR * rows + 70;
     let area = SVGBackend::new(file, (WIDTH, height)).into_drawing_area();
     area.fill(&WHITE)?;
     let walls = || cells.iter().flat_map(|cell| cell.tools.values().map(crate::results::Cost::wall));
     let least = walls().fold(f64::INFINITY, f64::min) * 0.8;
     let most = walls().fold(0.0, f64::max) * 1.6;
-    let rows = bars + 2 * cells.len();
     let caption = format!("{}, {}: seconds, median", cells[0].tree, cells[0].link);
     let mut chart = ChartBuilder::on(&area)
         .caption(caption, ("sans-serif", 16))
         .margin(10)
         .margin_right(110)
         .set_label_area_size(LabelAreaPosition::Bottom, 24)
-        .build_cartesian_2d((least..most).log_scale(), 0.0..rows as f64)?;
+        .build_cartesian_2d((least..most).log_scale(), 0.0..f64::from(rows))?;
     chart.configure_mesh().disable_y_mesh().disable_y_axis().x_label_style(("sans-serif", 11)).draw()?;
-    let mut row = rows as f64;
+    let mut row = f64::from(rows);
     for cell in cells {
         row -= 1.0;
         let title = Text::new(cell.scenario.clone(), (least, row), ("sans-serif", 12).into_font());

@@ -128,12 +128,11 @@ impl Publisher<'_> {
         rows: &[&Row],
     ) -> Option<ContentIndex> {
         let read;
-        let base = match known {
-            Some(base) => base,
-            None => {
-                read = manifest::decode(&self.cache.manifest(root, base_id)?).ok()?;
-                &read
-            }
+        let base = if let Some(base) = known {
+            base
+        } else {
+            read = manifest::decode(&self.cache.manifest(root, base_id)?).ok()?;
+            &read
         };
         let mut contents = ContentIndex::default();
         // What every version on this base has replaced or removed is in none of them, and may be collected.
@@ -243,13 +242,13 @@ impl Publisher<'_> {
                 while before.next_if(|old| old.path < entry.path).is_some() {}
                 let same = before.peek().filter(|old| old.path == entry.path).and_then(|old| old.content_of(hash));
                 // What was sent now comes first: after folding, the same content also lies in an older pack.
-                *content = match same.filter(|same| builder.numbers(same) && !state.sent.contents.knows(hash)) {
-                    Some(same) => same.clone(),
-                    None => {
-                        let indexes = [&state.sent.contents, contents];
-                        let (parts, cut) = ContentIndex::find_file(&indexes, hash).ok_or_else(moved)?;
-                        builder.content(&parts, cut)
-                    }
+                let same = same.filter(|same| builder.numbers(same) && !state.sent.contents.knows(hash));
+                *content = if let Some(same) = same {
+                    same.clone()
+                } else {
+                    let indexes = [&state.sent.contents, contents];
+                    let (parts, cut) = ContentIndex::find_file(&indexes, hash).ok_or_else(moved)?;
+                    builder.content(&parts, cut)
                 };
             }
             builder.push(entry);

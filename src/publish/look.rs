@@ -74,7 +74,7 @@ impl Look {
             // Where the folder is none, the walk says so.
             let index = scope.spawn(|| folder.canonicalize().map(|root| cache.index(&root)).unwrap_or_default());
             let selection = source::select(folder, options);
-            (selection, index.join().expect("reading the index does not panic"))
+            (selection, index.join().unwrap_or_default())
         });
         let selection = selection?;
         let hashes = scan::known(&selection.entries, &index);

@@ -27,7 +27,7 @@ use super::{
 use crate::format::TreePath;
 use crate::format::tree::MAX_DEPTH;
 
-use fate::Fate;
+use fate::{Around, Fate};
 use listed::Listed;
 
 /// Finds what is source in `root`.
@@ -258,24 +258,24 @@ impl Walk<'_> {
         found: &mut Found,
         deeper: &mut Vec<Folder>,
     ) -> Result<(), SourceError> {
-        let composer = listing.has("composer.json");
         let inside = match &inherited.authority {
             Authority::Git(listed) => Some(listed.inside(prefix.as_bytes())),
             Authority::IgnoreFiles(_) => None,
         };
+        let around = Around { inherited, inside, composer: listing.has("composer.json") };
         let mut path = folder.join("");
         for Named { name, kind } in &listing.names {
             let name = OsStr::from_bytes(name);
             path.push(name);
             let bytes = [prefix.as_bytes(), name.as_bytes()].concat();
-            let fate = self.fate(&path, &bytes, *kind, inherited, inside.as_ref(), composer, found)?;
+            let fate = self.fate(&path, &bytes, *kind, &around, found)?;
             if self.asked.is_some_and(|asked| asked.as_bytes() == bytes) {
                 let listed = matches!(inherited.authority, Authority::Git(_));
                 found.answer = fate.admission().map(|because| Answer { because, listed });
             }
             match fate {
                 Fate::Unseen => {}
-                Fate::Goes(_) => self.take(listing, &path, name, bytes, *kind, found)?,
+                Fate::Goes(_) => Self::take(listing, &path, name, bytes, *kind, found)?,
                 Fate::Stays(rule) => leave_out(&bytes, *kind, rule, found),
                 Fate::Descend { taken_back, tracked_only } => {
                     let inherited = Inherited { taken_back, tracked_only, ..inherited.clone() };
@@ -332,7 +332,6 @@ impl Walk<'_> {
     }
 
     fn take(
-        &self,
         listing: &Listing,
         path: &Path,
         name: &OsStr,

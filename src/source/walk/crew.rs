@@ -49,7 +49,7 @@ impl Shared<'_> {
         }
     }
 
-    fn work<'s, 'e>(&'s self, scope: &'s Scope<'s, 'e>) {
+    fn work<'s>(&'s self, scope: &'s Scope<'s, '_>) {
         let mut found = Found::default();
         let mut deeper = Vec::new();
         while let Some(folder) = self.next() {

@@ -26,6 +26,15 @@ pub(super) enum Fate {
     Unseen,
 }
 
+/// What bears on each entry of a folder.
+pub(super) struct Around<'a> {
+    pub(super) inherited: &'a Inherited,
+    /// What git lists in the folder, where git decides.
+    pub(super) inside: Option<Inside<'a>>,
+    /// Whether there is a `composer.json` beside it.
+    pub(super) composer: bool,
+}
+
 impl Fate {
     /// Why it goes, if it does or may.
     pub(super) fn admission(&self) -> Option<Admission> {
@@ -46,11 +55,10 @@ impl Walk<'_> {
         path: &Path,
         bytes: &[u8],
         kind: FileType,
-        inherited: &Inherited,
-        inside: Option<&Inside<'_>>,
-        composer: bool,
+        around: &Around<'_>,
         found: &mut Found,
     ) -> Result<Fate, SourceError> {
+        let inherited = around.inherited;
         let name = path.file_name().unwrap_or_default();
         if name == ".git" || bytes.eq_ignore_ascii_case(STATE_DIRECTORY.as_bytes()) {
             return Ok(Fate::Unseen);
@@ -67,9 +75,9 @@ impl Walk<'_> {
             return Err(PathError { path: String::from_utf8_lossy(bytes).into_owned(), reason }.into());
         }
         if kind.is_dir() {
-            return Ok(self.fate_of_folder(path, bytes, taken_back, inherited, inside, composer));
+            return Ok(self.fate_of_folder(path, bytes, taken_back, around));
         }
-        let tracked = inside.and_then(|inside| inside.file(bytes));
+        let tracked = around.inside.as_ref().and_then(|inside| inside.file(bytes));
         let secret = if named || !kind.is_file() { Ok(false) } else { is_secret(path) };
         let shown = String::from_utf8_lossy(bytes);
         if matches!(secret, Ok(true)) {
@@ -136,20 +144,13 @@ impl Walk<'_> {
         self.defaults.find(path, false, false).map_or(Fate::Goes(admission), Fate::Stays)
     }
 
-    fn fate_of_folder(
-        &self,
-        path: &Path,
-        bytes: &[u8],
-        taken_back: Option<Line>,
-        inherited: &Inherited,
-        inside: Option<&Inside<'_>>,
-        composer: bool,
-    ) -> Fate {
+    fn fate_of_folder(&self, path: &Path, bytes: &[u8], taken_back: Option<Line>, around: &Around<'_>) -> Fate {
+        let Around { inherited, inside, composer } = around;
         let into = |taken_back, tracked_only| Fate::Descend { taken_back, tracked_only };
         if taken_back.is_some() {
             return into(taken_back, None);
         }
-        let default = self.defaults.find(path, true, composer);
+        let default = self.defaults.find(path, true, *composer);
         let rule = inherited.tracked_only.clone().or(default);
         if let Authority::IgnoreFiles(files) = &inherited.authority {
             return match (rule, files.verdict(path, true)) {
@@ -158,9 +159,9 @@ impl Walk<'_> {
             };
         }
         match rule {
-            Some(rule) if inside.is_some_and(|inside| inside.has_tracked(bytes)) => into(None, Some(rule)),
+            Some(rule) if inside.as_ref().is_some_and(|inside| inside.has_tracked(bytes)) => into(None, Some(rule)),
             Some(rule) => Fate::Stays(rule),
-            None if inside.is_some_and(|inside| inside.has(bytes)) => into(None, None),
+            None if inside.as_ref().is_some_and(|inside| inside.has(bytes)) => into(None, None),
             None => Fate::AskGit,
         }
     }
