@@ -134,6 +134,8 @@ impl State {
             file.write_all(&bytes)?;
             file.as_file().sync_all()?;
             file.persist(&path)?;
+            // On disk before the journal goes: after a power cut one of the two is there.
+            std::fs::File::open(target.state_path(""))?.sync_all()?;
             match std::fs::remove_file(target.state_path(JOURNAL)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
