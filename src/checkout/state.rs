@@ -132,6 +132,8 @@ impl State {
             file.write_all(&bytes)?;
             file.sync_all()?;
             rustix::fs::renameat(target.state(), NEXT, target.state(), TREE)?;
+            // On disk before the journal goes: after a power cut one of the two is there.
+            rustix::fs::fsync(target.state())?;
             remove(target.state(), JOURNAL)
         };
         write().map_err(CheckoutError::io("write", &path))
