@@ -286,7 +286,10 @@ impl Publisher<'_> {
         state.sent.manifests.push(id);
         let key = state.keys(publication).manifest(id);
         let put = async { self.store.put(&key, bytes, Condition::None).await.map_err(PublishError::from) };
-        futures::future::try_join(put, uploads.finish()).await?;
+        // What is on its way arrives before anything is cleaned up, or it would stay for good.
+        let (put, sent) = futures::future::join(put, uploads.finish()).await;
+        put?;
+        sent?;
         Ok((row, id))
     }
 }

@@ -124,12 +124,18 @@ pub struct Uploads {
 }
 
 impl Uploads {
-    /// Waits for all.
+    /// Waits for all, also after one has failed: what arrives later would not be cleaned up.
     pub async fn finish(mut self) -> Result<(), PublishError> {
+        let mut failed = None;
         while let Some(sent) = self.tasks.join_next().await {
-            sent??;
+            let error = match sent {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => PublishError::from(error),
+                Err(error) => PublishError::from(error),
+            };
+            failed.get_or_insert(error);
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 }
 
