@@ -130,7 +130,7 @@ impl Uploads {
         while let Some(sent) = self.tasks.join_next().await {
             let error = match sent {
                 Ok(Ok(())) => continue,
-                Ok(Err(error)) => PublishError::from(error),
+                Ok(Err(error)) => error,
                 Err(error) => PublishError::from(error),
             };
             failed.get_or_insert(error);
