@@ -22,7 +22,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::ChecksumAlgorithm;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
@@ -350,7 +349,7 @@ impl Store {
             .content_type(CONTENT_TYPE)
             .set_cache_control(write.immutable.then(|| IMMUTABLE.to_owned()))
             // Either is enough where a bucket with Object Lock demands a checksum.
-            .set_checksum_algorithm(write.crc.then_some(ChecksumAlgorithm::Crc32C))
+            .set_checksum_crc32_c(write.crc.then(|| crc32c(&body)))
             .set_content_md5((!write.crc).then(|| BASE64.encode(Md5::digest(&body))))
             .set_if_match(condition.if_match())
             .set_if_none_match(condition.if_none_match())
@@ -594,6 +593,12 @@ impl Store {
     }
 }
 
+/// CRC-32C in base64, as S3 wants it: the bytes of the number, the largest first.
+fn crc32c(bytes: &[u8]) -> String {
+    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes);
+    BASE64.encode(u32::try_from(sum).unwrap_or(u32::MAX).to_be_bytes())
+}
+
 /// How an object is written.
 #[derive(Default)]
 struct Write {
@@ -632,4 +637,15 @@ fn configuration(error: &aws_sdk_s3::error::BuildError) -> StoreError {
 
 fn timestamp(time: &aws_sdk_s3::primitives::DateTime) -> Option<jiff::Timestamp> {
     jiff::Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    /// RFC 3720, appendix B.4: the sum of 32 bytes of zeroes.
+    #[test]
+    fn the_checksum_is_the_one_of_iscsi() {
+        use base64::Engine as _;
+        let sum = super::BASE64.decode(super::crc32c(&[0; 32])).unwrap();
+        assert_eq!(sum, 0x8a91_36aa_u32.to_be_bytes());
+    }
 }
