@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -28,6 +28,8 @@ use super::service::{internal, kept_headers, listed, now, timestamp, write_check
 
 /// Every part but the last has at least this, as S3 has it.
 const MIN_PART: u64 = 5 * 1024 * 1024;
+/// How often the folder of an upload is removed, as parts come in.
+const REMOVALS: u32 = 100;
 /// Parts are numbered from 1 to this, as S3 has it.
 const MAX_PARTS: i32 = 10_000;
 /// Entries in one page of a listing, as S3 has it.
@@ -222,7 +224,7 @@ pub(super) fn complete(
     };
     write_footer(&mut temporary.file, &footer).map_err(|error| internal(&error))?;
     bucket.publish(temporary, &footer.key, &check)?;
-    fs::remove_dir_all(&folder).map_err(|error| internal(&error))?;
+    remove(&folder).map_err(|error| internal(&error))?;
     Ok(S3Response::new(CompleteMultipartUploadOutput {
         location: Some(format!("/{}/{}", input.bucket, footer.key)),
         bucket: Some(input.bucket),
@@ -232,13 +234,25 @@ pub(super) fn complete(
     }))
 }
 
+/// Removes the folder of an upload. A part that comes in meanwhile goes with it; later ones find no upload.
+fn remove(folder: &Path) -> io::Result<()> {
+    for _ in 0..REMOVALS {
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => return other,
+        }
+    }
+    fs::remove_dir_all(folder)
+}
+
 pub(super) fn abort(
     disk: &Disk,
     input: &AbortMultipartUploadInput,
 ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
     let bucket = disk.bucket(&input.bucket)?;
     let (folder, _) = open_upload(&bucket, &input.upload_id, &input.key)?;
-    fs::remove_dir_all(&folder).map_err(|error| internal(&error))?;
+    remove(&folder).map_err(|error| internal(&error))?;
     Ok(S3Response::with_status(AbortMultipartUploadOutput::default(), http::StatusCode::NO_CONTENT))
 }
 
