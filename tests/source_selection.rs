@@ -323,6 +323,23 @@ fn what_is_tracked_in_a_repository_inside_a_plain_folder_was_left_out() {
 }
 
 #[test]
+fn a_folder_of_ignored_files_in_a_repository_inside_a_plain_folder_went() {
+    let environment = TestEnvironment::new();
+    let folder = environment.folder("plain");
+    trees::write(
+        &folder,
+        &tree([
+            ("inner/.gitignore", file("*.o\n")),
+            ("inner/objects/deep/x.o", file("ignored")),
+            ("inner/src/a", file("a")),
+        ]),
+    );
+    environment.git(&folder.join("inner"), &["init", "-q"]);
+    let ran = environment.run(["upload", "app", folder.to_str().unwrap(), "--dry-run"]).ok();
+    assert_eq!(ran.stdout, "inner/.gitignore\ninner/src/a\n");
+}
+
+#[test]
 fn a_work_tree_torn_off_its_repository_goes_by_its_ignore_files() {
     let environment = TestEnvironment::new();
     let folder = environment.folder("copied");

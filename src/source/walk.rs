@@ -60,9 +60,9 @@ pub(super) fn walk(
     let walk = Walk { root, options, asked, defaults: Defaults::new() };
     let mut found = Found::default();
     let inherited = walk.at_the_root(&mut found)?;
-    let folder = Folder { path: root.to_owned(), prefix: String::new(), inherited: inherited.clone() };
+    let folder = Folder { path: root.to_owned(), prefix: String::new(), inherited };
     crew::walk(&walk, vec![folder], &mut found)?;
-    walk.folders_unknown_to_git(&inherited, &mut found)?;
+    walk.folders_unknown_to_git(&mut found)?;
     let answer = found.answer.take();
     Ok((walk.finish(found)?, answer))
 }
@@ -122,7 +122,7 @@ struct Found {
     excluded: Vec<Excluded>,
     /// With the path that each is about, for their order.
     warnings: Vec<(String, String)>,
-    unknown_to_git: Vec<(PathBuf, String)>,
+    unknown_to_git: Vec<Folder>,
     folders: Vec<String>,
     /// Lock files that a rule leaves out.
     locks: HashSet<String>,
@@ -281,7 +281,11 @@ impl Walk<'_> {
                     let inherited = Inherited { taken_back, tracked_only, ..inherited.clone() };
                     deeper.push(Folder { path: path.clone(), prefix: format!("{}/", utf8(bytes)?), inherited });
                 }
-                Fate::AskGit => found.unknown_to_git.push((path.clone(), utf8(bytes)?)),
+                Fate::AskGit => {
+                    let inherited = Inherited { taken_back: None, tracked_only: None, ..inherited.clone() };
+                    let prefix = format!("{}/", utf8(bytes)?);
+                    found.unknown_to_git.push(Folder { path: path.clone(), prefix, inherited });
+                }
             }
             path.pop();
         }
@@ -289,13 +293,13 @@ impl Walk<'_> {
     }
 
     /// Folders in which git lists nothing: ignored, or empty, or full of what is ignored.
-    fn folders_unknown_to_git(&self, at_the_root: &Inherited, found: &mut Found) -> Result<(), SourceError> {
+    fn folders_unknown_to_git(&self, found: &mut Found) -> Result<(), SourceError> {
         while !found.unknown_to_git.is_empty() {
             let mut asked = std::mem::take(&mut found.unknown_to_git);
-            asked.sort_unstable();
+            asked.sort_unstable_by(|one, other| one.path.cmp(&other.path));
             // git refuses to answer for what lies in a submodule.
             let mut by_repository: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
-            for (path, _) in &asked {
+            for Folder { path, .. } in &asked {
                 let repository = repository_of(self.root, path);
                 if let Some(name) = path.strip_prefix(repository).ok().and_then(Path::to_str) {
                     by_repository.entry(repository.to_owned()).or_default().push(name.to_owned());
@@ -305,30 +309,17 @@ impl Walk<'_> {
             for (repository, names) in by_repository {
                 ignored.extend(git::ignored(&repository, &names)?.into_iter().map(|name| repository.join(name)));
             }
-            let mut folders = Vec::new();
-            for (path, name) in asked {
-                if ignored.contains(&path) {
-                    if self.asked == Some(name.as_str()) {
-                        found.answer = None;
-                    }
-                    found.excluded.push(Excluded { path: format!("{name}/"), rule: Rule::Git });
-                } else {
-                    folders.push(self.folder_again(path, &name, at_the_root)?);
+            let (ignored, folders): (Vec<Folder>, Vec<Folder>) =
+                asked.into_iter().partition(|folder| ignored.contains(&folder.path));
+            for Folder { prefix, .. } in ignored {
+                if self.asked == prefix.strip_suffix('/') {
+                    found.answer = None;
                 }
+                found.excluded.push(Excluded { path: prefix, rule: Rule::Git });
             }
             crew::walk(self, folders, found)?;
         }
         Ok(())
-    }
-
-    /// A folder after the walk has left it, under the ignore files above it.
-    fn folder_again(&self, path: PathBuf, name: &str, at_the_root: &Inherited) -> Result<Folder, SourceError> {
-        let mut inherited = at_the_root.clone();
-        let above = name.match_indices('/').map(|(slash, _)| slash + 1);
-        for end in std::iter::once(0).chain(above) {
-            inherited.own.enter(&self.root.join(&name[..end]), &name[..end])?;
-        }
-        Ok(Folder { path, prefix: format!("{name}/"), inherited })
     }
 
     fn take(
