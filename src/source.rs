@@ -299,6 +299,13 @@ impl SourceEntry {
     }
 }
 
+/// Whether what was there is there no more, or is something else now.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        // O_NOFOLLOW met a link.
+        || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+}
+
 impl SourceError {
     pub(crate) fn unreadable(path: impl AsRef<Path>, source: io::Error) -> Self {
         Self::Unreadable { path: path.as_ref().to_owned(), source }

@@ -12,7 +12,7 @@ use crate::budget::threads;
 use crate::cache::{Index, nanoseconds_now};
 use crate::format::Hash;
 use crate::format::chunking::CUT_ABOVE;
-use crate::source::{SourceEntry, SourceKind, Stat};
+use crate::source::{SourceEntry, SourceKind, Stat, is_gone};
 
 use super::PublishError;
 
@@ -47,10 +47,7 @@ pub enum ReadFailure {
 
 impl From<io::Error> for ReadFailure {
     fn from(error: io::Error) -> Self {
-        let moved = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-            // O_NOFOLLOW met a link.
-            || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
-        if moved { Self::Moved } else { Self::Io(error) }
+        if is_gone(&error) { Self::Moved } else { Self::Io(error) }
     }
 }
 

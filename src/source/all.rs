@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::listing::{Listing, Named};
 use super::walk::utf8;
-use super::{Selection, SourceEntry, SourceError, SourceKind, Stat};
+use super::{Selection, SourceEntry, SourceError, SourceKind};
 use crate::format::TreePath;
 
 /// Our own folder at the top of a tree.
@@ -30,9 +29,9 @@ pub(super) fn select(root: &Path, known: &BTreeSet<String>) -> Result<Selection,
             let path = prefix.trim_end_matches('/').parse::<TreePath>()?;
             entries.push(SourceEntry { path, kind: SourceKind::Directory });
         }
-        for Named { name, kind } in listing.names {
-            let at = folder.join(OsStr::from_bytes(&name));
-            let path = format!("{prefix}{}", utf8(name.into_vec())?);
+        for Named { name, kind } in &listing.names {
+            let at = folder.join(OsStr::from_bytes(name));
+            let path = format!("{prefix}{}", utf8(name.to_vec())?);
             if path == OWN {
                 continue;
             }
@@ -45,9 +44,9 @@ pub(super) fn select(root: &Path, known: &BTreeSet<String>) -> Result<Selection,
             }
             let io_error = |error| SourceError::unreadable(&at, error);
             let kind = if kind.is_symlink() {
-                SourceKind::Link(utf8(fs::read_link(&at).map_err(io_error)?.into_os_string().into_vec())?)
+                SourceKind::Link(utf8(listing.link(name).map_err(io_error)?)?)
             } else if kind.is_file() {
-                let stat = Stat::of(&fs::symlink_metadata(&at).map_err(io_error)?);
+                let stat = listing.stat(name).map_err(io_error)?;
                 entries.push(SourceEntry::file(path.parse()?, stat)?);
                 continue;
             } else {
@@ -69,6 +68,7 @@ pub(super) fn select(root: &Path, known: &BTreeSet<String>) -> Result<Selection,
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;

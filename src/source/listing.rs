@@ -1,10 +1,11 @@
 //! What a folder lists: names and kinds, and a handle by which each can be asked about without its path.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+
+use super::Stat;
 
 /// A folder, and what is in it.
 pub struct Listing {
@@ -49,9 +50,14 @@ impl Listing {
         Ok(Self { folder, names })
     }
 
-    /// The folder itself.
-    pub fn folder(&self) -> io::Result<BorrowedFd<'_>> {
-        Ok(self.folder.fd()?)
+    /// What something in it looks like; a link itself, not what it leads to.
+    pub fn stat(&self, name: &[u8]) -> io::Result<Stat> {
+        Ok(Stat::of_raw(&rustix::fs::statat(self.folder.fd()?, name, AtFlags::SYMLINK_NOFOLLOW)?))
+    }
+
+    /// The text of a link in it.
+    pub fn link(&self, name: &[u8]) -> io::Result<Vec<u8>> {
+        Ok(rustix::fs::readlinkat(self.folder.fd()?, name, Vec::new())?.into_bytes())
     }
 
     /// Whether a name is there, in whatever case: some file systems don't tell.

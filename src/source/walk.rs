@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::FileType;
 
 use super::explain::name_git_rules;
 use super::git_files::{is_top, is_torn_off};
@@ -22,7 +22,7 @@ use super::guard::{self, some_of};
 use super::listing::{Listing, Named};
 use super::rules::{Defaults, GIT_IGNORE, IgnoreStack, Verdict, WORKSPACE_IGNORE};
 use super::{
-    Admission, Excluded, Line, Rule, Selection, SourceEntry, SourceError, SourceKind, SourceOptions, Stat, git,
+    Admission, Excluded, Line, Rule, Selection, SourceEntry, SourceError, SourceKind, SourceOptions, git, is_gone,
 };
 use crate::format::TreePath;
 use crate::format::tree::MAX_DEPTH;
@@ -331,24 +331,22 @@ impl Walk<'_> {
         found: &mut Found,
     ) -> Result<(), SourceError> {
         let shown = utf8(bytes)?;
-        let folder = listing.folder().map_err(|error| SourceError::unreadable(path, error))?;
+        let name = name.as_bytes();
         let kind = if kind.is_symlink() {
-            match rustix::fs::readlinkat(folder, name, Vec::new()) {
-                Ok(target) => match target.into_string() {
-                    Ok(target) => SourceKind::Link(target),
-                    Err(_) => return Err(SourceError::NotUtf8(format!("{shown} -> …"))),
-                },
-                Err(rustix::io::Errno::NOENT) => return Ok(()),
-                Err(error) => return Err(SourceError::unreadable(path, error.into())),
+            match listing.link(name).map(String::from_utf8) {
+                Ok(Ok(target)) => SourceKind::Link(target),
+                Ok(Err(_)) => return Err(SourceError::NotUtf8(format!("{shown} -> …"))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(SourceError::unreadable(path, error)),
             }
         } else {
-            match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            match listing.stat(name) {
                 Ok(stat) => {
-                    found.entries.push(SourceEntry::file(shown.try_into()?, Stat::of_raw(&stat))?);
+                    found.entries.push(SourceEntry::file(shown.try_into()?, stat)?);
                     return Ok(());
                 }
-                Err(rustix::io::Errno::NOENT) => return Ok(()),
-                Err(error) => return Err(SourceError::unreadable(path, error.into())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(SourceError::unreadable(path, error)),
             }
         };
         if let SourceKind::Link(target) = &kind
@@ -395,12 +393,6 @@ impl Walk<'_> {
         }
         Ok(Selection { root: self.root.to_owned(), entries, excluded, noticed, is_source: true, folders })
     }
-}
-
-/// Whether a folder that was there is there no more, or is something else now.
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-        || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
 }
 
 fn leave_out(bytes: &[u8], kind: FileType, rule: Rule, found: &mut Found) {
