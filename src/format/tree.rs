@@ -115,10 +115,15 @@ impl fmt::Display for TreePath {
 /// Windows' knows a short name, and drops dots and spaces at the end. git refuses the same (`core.protectHFS`,
 /// `core.protectNTFS`).
 pub fn is_repository(name: &str) -> bool {
+    let plain = |name: &str| {
+        let name = name.trim_end_matches(['.', ' ']);
+        name.eq_ignore_ascii_case(".git") || name.eq_ignore_ascii_case("git~1")
+    };
+    if name.is_ascii() {
+        return plain(name);
+    }
     let seen = |character: &char| !matches!(character, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
-    let seen: String = name.chars().filter(seen).collect();
-    let plain = seen.trim_end_matches(['.', ' ']);
-    plain.eq_ignore_ascii_case(".git") || plain.eq_ignore_ascii_case("git~1")
+    plain(&name.chars().filter(seen).collect::<String>())
 }
 
 /// Bytes inside a frame.

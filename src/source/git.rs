@@ -22,42 +22,40 @@ pub struct Listing {
     said: Vec<u8>,
     /// By path.
     files: Vec<Listed>,
-    /// Commits of other repositories that it tracks: submodules.
-    pub submodules: Vec<Vec<u8>>,
     /// Tracked files that git was told not to check out.
     pub skipped: Vec<Vec<u8>>,
 }
 
-/// A file that git lists.
+/// A file that git lists, or another repository: one that it tracks, as a submodule, or one that lies there untracked.
 #[derive(Debug)]
 struct Listed {
     path: Range<usize>,
     tracked: bool,
 }
 
+/// What git lists in one folder, without what lies deeper.
+pub struct Inside<'a> {
+    listing: &'a Listing,
+    /// Names, and whether each is tracked; by name.
+    files: Vec<(&'a [u8], bool)>,
+    /// Names, and what lies in each; by name.
+    folders: Vec<(&'a [u8], Range<usize>)>,
+}
+
 impl Listing {
     fn of(said: Vec<u8>) -> Self {
         let mut listing = Self::default();
         let mut start = 0;
-        while let Some(length) = said[start..].iter().position(|byte| *byte == 0) {
-            let line = start..start + length;
-            start = line.end + 1;
-            // A status letter and a space, then `path` where the letter is `?`, or `mode hash stage<tab>path`.
-            let [status, b' ', rest @ ..] = &said[line.clone()] else { continue };
-            if *status == b'?' {
-                let end = line.end - usize::from(rest.ends_with(b"/"));
-                listing.files.push(Listed { path: line.start + 2..end, tracked: false });
-                continue;
-            }
-            let Some(tab) = rest.iter().position(|byte| *byte == b'\t') else { continue };
-            let path = line.start + 2 + tab + 1..line.end;
-            if rest.starts_with(b"160000 ") {
-                listing.submodules.push(said[path.clone()].to_vec());
-            }
+        for end in memchr::memchr_iter(0, &said) {
+            let line = start..end;
+            start = end + 1;
+            // A status letter, a space, and the path.
+            let [status, b' ', path @ ..] = &said[line.clone()] else { continue };
             if *status == b'S' {
-                listing.skipped.push(said[path.clone()].to_vec());
+                listing.skipped.push(path.to_vec());
             }
-            listing.files.push(Listed { path, tracked: true });
+            let end = line.end - usize::from(path.ends_with(b"/"));
+            listing.files.push(Listed { path: line.start + 2..end, tracked: *status != b'?' });
         }
         // What is untracked comes first, each in order.
         listing.files.sort_by(|one, other| said[one.path.clone()].cmp(&said[other.path.clone()]));
@@ -69,33 +67,55 @@ impl Listing {
         &self.said[self.files[at].path.clone()]
     }
 
-    /// How many come before a path, among those in a range.
-    fn before(&self, path: &[u8], within: Range<usize>) -> usize {
-        let files = &self.files[within.clone()];
-        within.start + files.partition_point(|file| &self.said[file.path.clone()] < path)
+    /// The files whose paths begin with this.
+    pub fn beginning_with(&self, start: &[u8]) -> Range<usize> {
+        let first = self.files.partition_point(|file| &self.said[file.path.clone()] < start);
+        first..first + self.at_once(start, first..self.files.len())
     }
 
-    /// The files whose paths begin with this, among those in a range.
-    pub fn beginning_with(&self, start: &[u8], within: Range<usize>) -> Range<usize> {
-        let first = self.before(start, within.clone());
-        let rest = &self.files[first..within.end];
-        first..first + rest.partition_point(|file| self.said[file.path.clone()].starts_with(start))
+    /// How many at the beginning of a range have paths that begin with this.
+    fn at_once(&self, start: &[u8], range: Range<usize>) -> usize {
+        self.files[range].partition_point(|file| self.said[file.path.clone()].starts_with(start))
     }
 
-    /// All of them.
-    pub fn all(&self) -> Range<usize> {
-        0..self.files.len()
+    /// What lies in a folder, whose path is empty or ends with `/`, and in which these lie.
+    pub fn inside(&self, folder: &[u8], within: Range<usize>) -> Inside<'_> {
+        let mut inside = Inside { listing: self, files: Vec::new(), folders: Vec::new() };
+        let mut at = within.start;
+        while at < within.end {
+            let path = self.path(at);
+            let below = &path[folder.len()..];
+            let Some(length) = memchr::memchr(b'/', below) else {
+                inside.files.push((below, self.files[at].tracked));
+                at += 1;
+                continue;
+            };
+            let end = at + self.at_once(&path[..=folder.len() + length], at..within.end);
+            inside.folders.push((&below[..length], at..end));
+            at = end;
+        }
+        // `a.b/` comes before `a/`, and `a` before `a.b`.
+        inside.folders.sort_by_key(|(name, _)| *name);
+        inside
+    }
+}
+
+impl Inside<'_> {
+    /// Whether git tracks a file; nothing where it doesn't list it.
+    pub fn file(&self, name: &[u8]) -> Option<bool> {
+        let at = self.files.binary_search_by_key(&name, |(name, _)| name).ok()?;
+        Some(self.files[at].1)
     }
 
-    /// Whether git tracks a file, among those in a range; nothing where it doesn't list it.
-    pub fn file(&self, path: &[u8], within: Range<usize>) -> Option<bool> {
-        let at = self.before(path, within.clone());
-        (at < within.end && self.path(at) == path).then(|| self.files[at].tracked)
+    /// What lies in a folder.
+    pub fn folder(&self, name: &[u8]) -> Range<usize> {
+        let at = self.folders.binary_search_by_key(&name, |(name, _)| name);
+        at.map_or(0..0, |at| self.folders[at].1.clone())
     }
 
-    /// Whether git tracks any file in a range.
-    pub fn tracks_any(&self, within: Range<usize>) -> bool {
-        self.files[within].iter().any(|file| file.tracked)
+    /// Whether git tracks anything in a folder.
+    pub fn has_tracked(&self, name: &[u8]) -> bool {
+        self.listing.files[self.folder(name)].iter().any(|file| file.tracked)
     }
 }
 
@@ -184,7 +204,7 @@ pub fn list(directory: &Path) -> Result<Option<Listing>, SourceError> {
     if top != directory && is_ignored(&top, directory)? {
         return Ok(None);
     }
-    let arguments = ["ls-files", "-z", "-t", "--stage", "--cached", "--others", "--exclude-standard"];
+    let arguments = ["ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard"];
     let output = match git(directory).args(arguments).output() {
         Ok(output) => output,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,7 +61,7 @@ pub(super) fn walk(
     let walk = Walk { root, options, asked, defaults: Defaults::new() };
     let mut found = Found::default();
     let inherited = walk.at_the_root(&mut found)?;
-    let folder = Folder { path: root.to_owned(), prefix: String::new(), inherited };
+    let folder = Folder { path: root.to_owned(), prefix: String::new(), inherited, within: None };
     crew::walk(&walk, vec![folder], &mut found)?;
     walk.folders_unknown_to_git(&mut found)?;
     let answer = found.answer.take();
@@ -102,6 +103,8 @@ struct Folder {
     /// Its path below the root, empty or ending with `/`.
     prefix: String,
     inherited: Inherited,
+    /// Where what lies in it is in git's listing, if that is known.
+    within: Option<Range<usize>>,
 }
 
 /// What every folder is looked at with.
@@ -130,6 +133,8 @@ struct Found {
     credentials: Vec<String>,
     /// What git has listed.
     listed: Vec<Arc<Listed>>,
+    /// Submodules that are not checked out.
+    empty_submodules: Vec<String>,
 }
 
 impl Found {
@@ -143,6 +148,7 @@ impl Found {
         self.locks.extend(other.locks);
         self.credentials.extend(other.credentials);
         self.listed.extend(other.listed);
+        self.empty_submodules.extend(other.empty_submodules);
     }
 
     fn warn(&mut self, path: &str, warning: String) {
@@ -192,7 +198,7 @@ impl Walk<'_> {
 
     /// Looks into one folder; what lies deeper is handed out.
     fn look_into(&self, folder: Folder, found: &mut Found, deeper: &mut Vec<Folder>) -> Result<(), SourceError> {
-        let Folder { path, prefix, mut inherited } = folder;
+        let Folder { path, prefix, mut inherited, mut within } = folder;
         // What lies deeper can't go.
         if prefix.matches('/').count() > MAX_DEPTH {
             let refused = prefix.trim_end_matches('/').parse::<TreePath>();
@@ -211,6 +217,7 @@ impl Walk<'_> {
         }
         if !prefix.is_empty() && listing.has(".git") && is_top(&path) {
             inherited.authority = self.repository(&path, &prefix, &inherited.authority, found)?;
+            within = None;
         }
         if listing.has(WORKSPACE_IGNORE) {
             inherited.own.enter(&path, &prefix)?;
@@ -220,7 +227,12 @@ impl Walk<'_> {
         {
             files.enter(&path, &prefix)?;
         }
-        self.content(&path, &prefix, &inherited, &listing, found, deeper)
+        let inside = match &inherited.authority {
+            Authority::Git(listed) => Some(listed.inside(prefix.as_bytes(), within)),
+            Authority::IgnoreFiles(_) => None,
+        };
+        let around = Around { inherited: &inherited, inside, composer: listing.has("composer.json") };
+        self.content(&path, &prefix, &around, &listing, found, deeper)
     }
 
     /// Who decides in a repository inside the tree: a submodule, or one that lies there by itself. It has rules of its own,
@@ -253,24 +265,19 @@ impl Walk<'_> {
         &self,
         folder: &Path,
         prefix: &str,
-        inherited: &Inherited,
+        around: &Around<'_>,
         listing: &Listing,
         found: &mut Found,
         deeper: &mut Vec<Folder>,
     ) -> Result<(), SourceError> {
-        let inside = match &inherited.authority {
-            Authority::Git(listed) => Some(listed.inside(prefix.as_bytes())),
-            Authority::IgnoreFiles(_) => None,
-        };
-        let around = Around { inherited, inside, composer: listing.has("composer.json") };
+        let inherited = around.inherited;
         let mut path = folder.join("");
         for Named { name, kind } in &listing.names {
-            let name = OsStr::from_bytes(name);
-            path.push(name);
-            let bytes = [prefix.as_bytes(), name.as_bytes()].concat();
-            let fate = self.fate(&path, &bytes, *kind, &around, found)?;
+            path.push(OsStr::from_bytes(name));
+            let bytes = [prefix.as_bytes(), name].concat();
+            let fate = self.fate(&path, name, &bytes, *kind, around, found)?;
             if self.asked.is_some_and(|asked| asked.as_bytes() == bytes) {
-                let listed = matches!(inherited.authority, Authority::Git(_));
+                let listed = around.inside.is_some();
                 found.answer = fate.admission().map(|because| Answer { because, listed });
             }
             match fate {
@@ -278,13 +285,19 @@ impl Walk<'_> {
                 Fate::Goes(_) => Self::take(listing, &path, name, bytes, *kind, found)?,
                 Fate::Stays(rule) => leave_out(&bytes, *kind, rule, found),
                 Fate::Descend { taken_back, tracked_only } => {
+                    let shown = utf8(bytes)?;
+                    let within = around.inside.as_ref().map(|inside| inside.within(name));
+                    let submodule = around.inside.as_ref().is_some_and(|inside| inside.file(name) == Some(true));
+                    if submodule && !is_top(&path) {
+                        found.empty_submodules.push(shown.clone());
+                    }
                     let inherited = Inherited { taken_back, tracked_only, ..inherited.clone() };
-                    deeper.push(Folder { path: path.clone(), prefix: format!("{}/", utf8(bytes)?), inherited });
+                    deeper.push(Folder { path: path.clone(), prefix: shown + "/", inherited, within });
                 }
                 Fate::AskGit => {
                     let inherited = Inherited { taken_back: None, tracked_only: None, ..inherited.clone() };
-                    let prefix = format!("{}/", utf8(bytes)?);
-                    found.unknown_to_git.push(Folder { path: path.clone(), prefix, inherited });
+                    let prefix = utf8(bytes)? + "/";
+                    found.unknown_to_git.push(Folder { path: path.clone(), prefix, inherited, within: None });
                 }
             }
             path.pop();
@@ -325,13 +338,12 @@ impl Walk<'_> {
     fn take(
         listing: &Listing,
         path: &Path,
-        name: &OsStr,
+        name: &[u8],
         bytes: Vec<u8>,
         kind: FileType,
         found: &mut Found,
     ) -> Result<(), SourceError> {
         let shown = utf8(bytes)?;
-        let name = name.as_bytes();
         let kind = if kind.is_symlink() {
             match listing.link(name).map(String::from_utf8) {
                 Ok(Ok(target)) => SourceKind::Link(target),
@@ -377,13 +389,14 @@ impl Walk<'_> {
         found.warnings.sort();
         found.folders.sort_unstable();
         found.credentials.sort_unstable();
+        found.empty_submodules.sort_unstable();
         let Found { entries, mut excluded, locks, credentials, folders, .. } = found;
         let mut noticed: Vec<String> = found.warnings.into_iter().map(|(_, warning)| warning).collect();
         name_git_rules(self.root, &mut excluded, |excluded| locks.contains(&excluded.path))?;
         for Excluded { path, rule } in excluded.iter().filter(|excluded| locks.contains(&excluded.path)) {
             noticed.push(format!("the lock file `{path}` is left out ({rule}); `--include-lock` takes it"));
         }
-        noticed.extend(listed::gaps(&found.listed, self.root));
+        noticed.extend(listed::gaps(&found.listed, &found.empty_submodules, self.root));
         if !credentials.is_empty() {
             let (some, first) = (some_of(&credentials), &credentials[0]);
             noticed.push(format!(

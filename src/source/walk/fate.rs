@@ -53,14 +53,14 @@ impl Walk<'_> {
     pub(super) fn fate(
         &self,
         path: &Path,
+        name: &[u8],
         bytes: &[u8],
         kind: FileType,
         around: &Around<'_>,
         found: &mut Found,
     ) -> Result<Fate, SourceError> {
         let inherited = around.inherited;
-        let name = path.file_name().unwrap_or_default();
-        if name == ".git" || bytes.eq_ignore_ascii_case(STATE_DIRECTORY.as_bytes()) {
+        if name == b".git" || bytes.eq_ignore_ascii_case(STATE_DIRECTORY.as_bytes()) {
             return Ok(Fate::Unseen);
         }
         // A `!` for a folder is no `!` for the secrets in it: the pattern must name the file.
@@ -70,15 +70,16 @@ impl Walk<'_> {
             Verdict::Take { line, by_name } => (taken_back, named) = (Some(line), by_name),
             Verdict::Silent => {}
         }
-        if name.to_str().is_some_and(is_repository) {
+        let text = std::str::from_utf8(name).ok();
+        if text.is_some_and(is_repository) {
             let reason = "some file systems take it for `.git`; a line in .workspaceignore leaves it out";
             return Err(PathError { path: String::from_utf8_lossy(bytes).into_owned(), reason }.into());
         }
         if kind.is_dir() {
-            return Ok(self.fate_of_folder(path, bytes, taken_back, around));
+            return Ok(self.fate_of_folder(path, name, taken_back, around));
         }
-        let tracked = around.inside.as_ref().and_then(|inside| inside.file(bytes));
-        let secret = if named || !kind.is_file() { Ok(false) } else { is_secret(path) };
+        let tracked = around.inside.as_ref().and_then(|inside| inside.file(name));
+        let secret = if named || !kind.is_file() { Ok(false) } else { is_secret(path, text) };
         let shown = String::from_utf8_lossy(bytes);
         if matches!(secret, Ok(true)) {
             if tracked == Some(true) {
@@ -144,7 +145,7 @@ impl Walk<'_> {
         self.defaults.find(path, false, false).map_or(Fate::Goes(admission), Fate::Stays)
     }
 
-    fn fate_of_folder(&self, path: &Path, bytes: &[u8], taken_back: Option<Line>, around: &Around<'_>) -> Fate {
+    fn fate_of_folder(&self, path: &Path, name: &[u8], taken_back: Option<Line>, around: &Around<'_>) -> Fate {
         let Around { inherited, inside, composer } = around;
         let into = |taken_back, tracked_only| Fate::Descend { taken_back, tracked_only };
         if taken_back.is_some() {
@@ -159,17 +160,17 @@ impl Walk<'_> {
             };
         }
         match rule {
-            Some(rule) if inside.as_ref().is_some_and(|inside| inside.has_tracked(bytes)) => into(None, Some(rule)),
+            Some(rule) if inside.as_ref().is_some_and(|inside| inside.has_tracked(name)) => into(None, Some(rule)),
             Some(rule) => Fate::Stays(rule),
-            None if inside.as_ref().is_some_and(|inside| inside.has(bytes)) => into(None, None),
+            None if inside.as_ref().is_some_and(|inside| inside.has(name)) => into(None, None),
             None => Fate::AskGit,
         }
     }
 }
 
-fn is_secret(path: &Path) -> Result<bool, SourceError> {
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(false) };
-    match defaults::suspicion(name) {
+/// Whether a file is secret-looking. Names that are not UTF-8 are refused elsewhere.
+fn is_secret(path: &Path, name: Option<&str>) -> Result<bool, SourceError> {
+    match name.map_or(Suspicion::None, defaults::suspicion) {
         Suspicion::None => Ok(false),
         Suspicion::Certain => Ok(true),
         Suspicion::LookInside => Ok(defaults::is_private_key(&head(path)?)),

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::source::git;
-use crate::source::git_files::is_top;
 use crate::source::guard::some_of;
 
 /// git's listing of one repository of the tree.
@@ -26,68 +25,58 @@ impl Listed {
         Self { listing, prefix: prefix.to_owned(), outer }
     }
 
-    /// What is listed in a folder of the repository, whose path in the tree is empty or ends with `/`.
-    pub(super) fn inside(&self, folder: &[u8]) -> Inside<'_> {
+    /// What is listed in a folder of the repository, whose path in the tree is empty or ends with `/`. `within`: where in the
+    /// listing, for one who knows.
+    pub(super) fn inside(&self, folder: &[u8], within: Option<Range<usize>>) -> Inside<'_> {
         let below = folder.strip_prefix(self.prefix.as_bytes()).unwrap_or_default();
         Inside {
-            listed: self,
-            range: self.listing.beginning_with(below, self.listing.all()),
-            outer: self.outer.as_ref().map(|outer| Box::new(outer.inside(folder))),
+            own: self.listing.inside(below, within.unwrap_or_else(|| self.listing.beginning_with(below))),
+            outer: self.outer.as_ref().map(|outer| Box::new(outer.inside(folder, None))),
         }
     }
 }
 
-/// What git lists in a folder. Paths are those of the tree.
+/// What git lists in a folder: in its repository, and in those around it.
 pub(super) struct Inside<'a> {
-    listed: &'a Listed,
-    range: Range<usize>,
+    own: git::Inside<'a>,
     outer: Option<Box<Inside<'a>>>,
 }
 
 impl Inside<'_> {
-    fn below<'p>(&self, path: &'p [u8]) -> &'p [u8] {
-        path.strip_prefix(self.listed.prefix.as_bytes()).unwrap_or(path)
-    }
-
-    fn folder(&self, folder: &[u8]) -> Range<usize> {
-        let start = [self.below(folder), b"/"].concat();
-        self.listed.listing.beginning_with(&start, self.range.clone())
-    }
-
     /// Whether git tracks a file; nothing where it doesn't list it.
-    pub(super) fn file(&self, path: &[u8]) -> Option<bool> {
-        let found = self.listed.listing.file(self.below(path), self.range.clone());
-        found.or_else(|| self.outer.as_ref()?.file(path))
+    pub(super) fn file(&self, name: &[u8]) -> Option<bool> {
+        self.own.file(name).or_else(|| self.outer.as_ref()?.file(name))
     }
 
     /// Whether a folder is listed, or anything in it.
-    pub(super) fn has(&self, folder: &[u8]) -> bool {
-        self.file(folder).is_some()
-            || !self.folder(folder).is_empty()
-            || self.outer.as_ref().is_some_and(|outer| outer.has(folder))
+    pub(super) fn has(&self, name: &[u8]) -> bool {
+        self.file(name).is_some()
+            || !self.own.folder(name).is_empty()
+            || self.outer.as_ref().is_some_and(|outer| outer.has(name))
     }
 
     /// Whether it is tracked, or anything in it.
-    pub(super) fn has_tracked(&self, folder: &[u8]) -> bool {
-        self.file(folder) == Some(true)
-            || self.listed.listing.tracks_any(self.folder(folder))
-            || self.outer.as_ref().is_some_and(|outer| outer.has_tracked(folder))
+    pub(super) fn has_tracked(&self, name: &[u8]) -> bool {
+        self.file(name) == Some(true)
+            || self.own.has_tracked(name)
+            || self.outer.as_ref().is_some_and(|outer| outer.has_tracked(name))
+    }
+
+    /// Where what lies in a folder is in the listing of its repository.
+    pub(super) fn within(&self, name: &[u8]) -> Range<usize> {
+        self.own.folder(name)
     }
 }
 
-/// What git tracks and has not checked out, so that the version goes without it.
-pub(super) fn gaps(repositories: &[Arc<Listed>], root: &Path) -> Vec<String> {
+/// What git tracks and has not checked out, so that the version goes without it. `empty`: submodules that are.
+pub(super) fn gaps(repositories: &[Arc<Listed>], empty: &[String], root: &Path) -> Vec<String> {
+    let skipped = repositories.iter().flat_map(|one| {
+        one.listing.skipped.iter().map(move |path| [one.prefix.as_bytes(), path.as_slice()].concat())
+    });
+    let missing = skipped.filter(|path| root.join(OsStr::from_bytes(path)).symlink_metadata().is_err());
+    let mut skipped: Vec<String> = missing.map(|path| String::from_utf8_lossy(&path).into_owned()).collect();
+    skipped.sort_unstable();
     let mut warnings = Vec::new();
-    let shown = |paths: fn(&git::Listing) -> &[Vec<u8>], missing: &dyn Fn(&Path) -> bool| {
-        let below = |one: &Listed, path: &[u8]| [one.prefix.as_bytes(), path].concat();
-        let paths = repositories.iter().flat_map(|one| paths(&one.listing).iter().map(move |path| below(one, path)));
-        let missing = paths.filter(|path| missing(&root.join(OsStr::from_bytes(path))));
-        let mut paths: Vec<String> = missing.map(|path| String::from_utf8_lossy(&path).into_owned()).collect();
-        paths.sort_unstable();
-        paths
-    };
-    let skipped = shown(|listing| &listing.skipped, &|path| path.symlink_metadata().is_err());
-    let empty = shown(|listing| &listing.submodules, &|path| !is_top(path));
     if !skipped.is_empty() {
         warnings.push(format!(
             "this is a sparse checkout: the version goes without {}, which git tracks and has not checked out here \
@@ -99,7 +88,7 @@ pub(super) fn gaps(repositories: &[Arc<Listed>], root: &Path) -> Vec<String> {
         warnings.push(format!(
             "the version goes without the content of {}: not checked out here (`git submodule update --init \
                  --recursive`)",
-            some_of(&empty)
+            some_of(empty)
         ));
     }
     warnings
