@@ -12,6 +12,7 @@ mod bad_memory;
 mod commit;
 mod decide;
 mod draft;
+mod known;
 mod look;
 mod packing;
 mod remove;

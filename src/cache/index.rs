@@ -70,7 +70,7 @@ impl Index {
         self.kept.len() + self.learned.len()
     }
 
-    /// Forgets all paths but those that please.
+    /// Forgets all paths but those that please. They are asked for in their order.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
         let old = std::mem::take(self);
         for (path, remembered) in old.iter().filter(|(path, _)| keep(path)) {

@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio_util::task::AbortOnDropHandle;
 use ulid::Ulid;
 
+use super::known::Known;
 use super::look::Look;
 use super::packing::Sent;
 use super::remove::release_claim;
@@ -66,6 +68,8 @@ pub(super) struct State {
     pub(super) thorough: bool,
     /// Whether another publication comes after this one.
     pub(super) goes_on: bool,
+    /// What was learned of the folder is on its way into the cache.
+    saving: Option<JoinHandle<()>>,
 }
 
 /// What one who publishes a folder again and again keeps in between.
@@ -113,6 +117,7 @@ impl State {
             loaded: None,
             thorough: true,
             goes_on: false,
+            saving: None,
         }
     }
 
@@ -188,6 +193,9 @@ impl Publisher<'_> {
         let (read, claimed) = read?;
         let mut state = State::new(read, claimed);
         let outcome = self.attempts(publication, &mut look, &mut state).await;
+        if let Some(saving) = state.saving.take() {
+            saving.await?;
+        }
         if outcome.is_ok() {
             look.save(self.cache);
         }
@@ -250,11 +258,12 @@ impl Publisher<'_> {
                 return Ok(report);
             }
             open_known(self.store, self.cache, &self.consent).await?;
+            // A large manifest takes as long to read as the tree takes to be looked through.
+            let known = tokio::spawn(self.known(publication, state).contents(state.sent.contents.clone()));
+            let known = AbortOnDropHandle::new(known);
             let plan = self.detect(publication, look, state)?;
-            let (contents, loaded) = match self.known_contents(publication, state).await {
-                Err(PublishError::Version(
-                    error @ (VersionError::Store(StoreError::NotFound { .. }) | VersionError::Object { .. }),
-                )) => {
+            let (contents, loaded) = match known.await? {
+                Err(error @ (VersionError::Store(StoreError::NotFound { .. }) | VersionError::Object { .. })) => {
                     let read = version::read_reference(self.store, &publication.name).await?;
                     if read.as_ref().is_none_or(|read| read.etag != state.read.etag) {
                         // The version was let go and collected since the ref was read.
@@ -283,6 +292,10 @@ impl Publisher<'_> {
                     continue;
                 }
             };
+            // Whoever goes on saves what he has learned when there is time.
+            if !state.goes_on {
+                state.saving = look.save_beside(self.cache);
+            }
             let (row, manifest_id) =
                 self.write_manifest(publication, look, &contents, loaded.as_deref(), plan, state, uploads).await?;
             match self.commit(publication, state, &row).await? {
@@ -298,6 +311,21 @@ impl Publisher<'_> {
             }
         }
         Err(PublishError::Contended { name: publication.name.clone(), attempts: RACES })
+    }
+
+    /// Where to look for what need not be sent.
+    fn known(&self, publication: &Publication, state: &State) -> Known {
+        let reference = state.read.reference.clone();
+        let current = reference.current_row().map(|row| row.id);
+        let loaded = state.loaded.as_ref().filter(|(row, _)| Some(*row) == current);
+        Known {
+            store: self.store.clone(),
+            cache: self.cache.clone(),
+            keys: state.keys(publication),
+            loaded: loaded.map(|(_, loaded)| Arc::clone(loaded)),
+            reference,
+            thorough: state.thorough,
+        }
     }
 
     /// The ways to end without a new version: expectation not met, superseded, unchanged.

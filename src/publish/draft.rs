@@ -1,6 +1,6 @@
-//! Making a version: what need not be sent, sending the rest, and the manifest that says where everything lies.
+//! Making a version: sending what is missing, and the manifest that says where everything lies.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,16 +16,12 @@ use crate::budget::BYTES_IN_FLIGHT;
 use crate::format::manifest::{self, ContentIndex, Header, ManifestBuilder};
 use crate::format::reference::cut_message;
 use crate::format::tree::digest;
-use crate::format::{Entry, FORMAT, Kind, Manifest, Row, TreePath, pack};
+use crate::format::{Entry, FORMAT, Kind, Manifest, Row};
 use crate::output::Phase;
 use crate::source::{SourceKind, many_new};
 use crate::store::Condition;
-use crate::version::{self, Loaded, VersionError};
+use crate::version::{Loaded, VersionError};
 
-/// So many small packs with live content are suffered before they are folded.
-const SMALL_PACKS: usize = 32;
-/// How much is sent again for folding, in compressed bytes.
-const FOLD: u64 = 16 << 20;
 /// What an entry takes while a manifest is made, in bytes.
 const DRAFTED: u64 = 1_024;
 /// A delta may be this large before a new base is written, in bytes; or a sixteenth of its base.
@@ -80,82 +76,6 @@ impl Publisher<'_> {
             warnings if publication.strict && warnings > 0 => Err(PublishError::Strict(warnings)),
             _ => Ok(()),
         }
-    }
-
-    /// Everything that need not be sent: the contents of the current version, of kept versions whose manifest this
-    /// machine has, and what this publication has sent already.
-    pub(super) async fn known_contents(
-        &self,
-        publication: &Publication,
-        state: &State,
-    ) -> Result<(Arc<ContentIndex>, Option<Arc<Loaded>>), PublishError> {
-        let mut contents = state.sent.contents.clone();
-        let reference = &state.read.reference;
-        let Some(current) = reference.current_row() else { return Ok((Arc::new(contents), None)) };
-        let keys = state.keys(publication);
-        let loaded = match &state.loaded {
-            Some((row, loaded)) if *row == current.id => Arc::clone(loaded),
-            _ => Arc::new(version::load(self.store, self.cache, &keys, reference.root, current).await?),
-        };
-        let mut live = ContentIndex::default();
-        live.add_manifest(&loaded.manifest);
-        if !state.thorough {
-            contents.absorb(live);
-            return Ok((Arc::new(contents), Some(loaded)));
-        }
-        let folded = folded(&live);
-        contents.absorb(live);
-        let mut older: BTreeMap<Ulid, Vec<&Row>> = BTreeMap::new();
-        for row in reference.rows.iter().filter(|row| row.number != current.number) {
-            older.entry(row.base).or_default().push(row);
-        }
-        for (base, rows) in older.into_iter().rev() {
-            // Most versions share the base of the current one, which has been read.
-            let known = (base == current.base).then(|| loaded.base.as_ref().unwrap_or(&loaded.manifest));
-            contents.absorb(self.older_contents(reference.root, base, known, &rows).unwrap_or_default());
-        }
-        contents.retain(|_, location| !folded.contains(&location.pack.id));
-        Ok((Arc::new(contents), Some(loaded)))
-    }
-
-    /// The contents of those versions on one base whose manifests this machine has. The base is read once for all of them,
-    /// since a workspace keeps a hundred versions.
-    fn older_contents(
-        &self,
-        root: Ulid,
-        base_id: Ulid,
-        known: Option<&Manifest>,
-        rows: &[&Row],
-    ) -> Option<ContentIndex> {
-        let read;
-        let base = if let Some(base) = known {
-            base
-        } else {
-            read = manifest::decode(&self.cache.manifest(root, base_id)?).ok()?;
-            &read
-        };
-        let mut contents = ContentIndex::default();
-        // What every version on this base has replaced or removed is in none of them, and may be collected.
-        let mut replaced: Option<HashSet<TreePath>> = None;
-        for row in rows {
-            let mut other = HashSet::new();
-            if let Some(delta) = row.delta {
-                let Some(bytes) = self.cache.manifest(root, delta) else { continue };
-                let Ok((changes, gone)) = manifest::decode_changes(&bytes, base_id, base) else { continue };
-                if changes.header.tree != row.tree {
-                    continue;
-                }
-                contents.add_manifest(&changes);
-                other.extend(changes.entries.into_iter().map(|entry| entry.path).chain(gone));
-            }
-            replaced = Some(match replaced {
-                None => other,
-                Some(replaced) => replaced.intersection(&other).cloned().collect(),
-            });
-        }
-        let replaced = replaced?;
-        contents.add_entries(base, |entry| !replaced.contains(&entry.path));
-        Some(contents)
     }
 
     /// Packs and sends what is missing. The inner error names a file that moved.
@@ -313,26 +233,4 @@ fn encode(manifest: &Manifest, current: Option<((&Row, &Loaded), &Manifest)>) ->
     let mut bytes = manifest::encode(&whole);
     bad_memory::flips(Stage::Manifest, &mut bytes);
     manifest::holds(&bytes, &whole).then_some((bytes, None))
-}
-
-/// When many small packs hold live content: those whose content shall ride along in the next pack.
-fn folded(live: &ContentIndex) -> HashSet<Ulid> {
-    let mut small: HashMap<Ulid, (u64, HashSet<u64>)> = HashMap::new();
-    for (_, location) in live.iter().filter(|(_, location)| location.pack.size < pack::SMALL) {
-        let (bytes, frames) = small.entry(location.pack.id).or_default();
-        if frames.insert(location.frame_offset) {
-            *bytes += u64::from(location.frame_length);
-        }
-    }
-    if small.len() <= SMALL_PACKS {
-        return HashSet::new();
-    }
-    let mut smallest: Vec<(u64, Ulid)> = small.into_iter().map(|(id, (bytes, _))| (bytes, id)).collect();
-    smallest.sort_unstable();
-    let mut budget = FOLD;
-    let fits = |(bytes, id): (u64, Ulid)| {
-        budget = budget.checked_sub(bytes)?;
-        Some(id)
-    };
-    smallest.into_iter().map_while(fits).collect()
 }

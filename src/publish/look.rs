@@ -1,8 +1,9 @@
 //! A look at the folder: what is in it, what is known of it, and what it would take to publish it.
 
-use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::attempt::LOOKS;
 use super::scan::{self, Hashed};
@@ -85,8 +86,7 @@ impl Look {
     pub fn again(&mut self, options: &SourceOptions) -> Result<(), PublishError> {
         self.selection = source::select(&self.selection.root, options)?;
         self.hashes = scan::known(&self.selection.entries, &self.index);
-        let paths: HashSet<&str> = self.selection.entries.iter().map(|entry| entry.path.as_str()).collect();
-        self.index.retain(|path| paths.contains(path));
+        self.forget_what_went();
         Ok(())
     }
 
@@ -163,13 +163,37 @@ impl Look {
 
     /// Keeps what is known of the files that are there.
     pub fn save(&mut self, cache: &Cache) {
-        let files = self.selection.entries.iter().filter(|entry| matches!(entry.kind, SourceKind::File(_))).count();
-        if !self.learned && self.index.files() <= files {
-            return;
+        if self.has_news() {
+            self.forget_what_went();
+            cache.save_index(&self.selection.root, &self.index);
+            self.learned = false;
         }
-        let paths: HashSet<&str> = self.selection.entries.iter().map(|entry| entry.path.as_str()).collect();
-        self.index.retain(|path| paths.contains(path));
-        cache.save_index(&self.selection.root, &self.index);
+    }
+
+    /// The same, while something else goes on. Nothing where there is nothing new.
+    pub fn save_beside(&mut self, cache: &Cache) -> Option<JoinHandle<()>> {
+        if !self.has_news() {
+            return None;
+        }
+        self.forget_what_went();
+        self.learned = false;
+        let (root, index, cache) = (self.selection.root.clone(), self.index.clone(), cache.clone());
+        Some(spawn_blocking(move || cache.save_index(&root, &index)))
+    }
+
+    /// Whether the index knows more, or other files, than what was read from the cache.
+    fn has_news(&self) -> bool {
+        let files = self.selection.entries.iter().filter(|entry| matches!(entry.kind, SourceKind::File(_))).count();
+        self.learned || self.index.files() > files
+    }
+
+    fn forget_what_went(&mut self) {
+        // Both are in the order of their paths.
+        let mut entries = self.selection.entries.iter().map(|entry| entry.path.as_str()).peekable();
+        self.index.retain(|path| {
+            while entries.next_if(|entry| *entry < path).is_some() {}
+            entries.peek() == Some(&path)
+        });
     }
 }
 

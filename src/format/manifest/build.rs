@@ -40,20 +40,25 @@ impl ContentIndex {
 
     /// Adds what some of its entries consist of.
     pub fn add_entries(&mut self, manifest: &Manifest, wanted: impl Fn(&Entry) -> bool) {
-        self.contents.reserve(manifest.entries.len());
+        // Versions have most of their contents in common.
+        if self.contents.is_empty() {
+            self.contents.reserve(manifest.entries.len());
+        }
         for entry in manifest.entries.iter().filter(|entry| wanted(entry)) {
             if let Kind::File { hash, content: Content::Cut(parts), .. } = &entry.kind {
                 self.cuts.entry(*hash).or_insert_with(|| parts.iter().map(|cut| cut.hash).collect());
             }
             for (part, hash) in Manifest::parts(entry) {
-                let frame = manifest.frames[part.frame as usize];
-                self.contents.entry(hash).or_insert(Location {
-                    pack: manifest.packs[frame.pack as usize],
-                    frame_offset: frame.offset,
-                    frame_length: frame.length,
-                    frame_raw: frame.raw,
-                    offset: part.offset,
-                    length: part.length,
+                self.contents.entry(hash).or_insert_with(|| {
+                    let frame = manifest.frames[part.frame as usize];
+                    Location {
+                        pack: manifest.packs[frame.pack as usize],
+                        frame_offset: frame.offset,
+                        frame_length: frame.length,
+                        frame_raw: frame.raw,
+                        offset: part.offset,
+                        length: part.length,
+                    }
                 });
             }
         }
