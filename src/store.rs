@@ -163,6 +163,11 @@ struct Shared {
     single_writer: AtomicBool,
     /// Whether the server has refused the quicker checksum.
     only_md5: AtomicBool,
+    /// Whether what is sent can't be changed on its way: by TLS, or since it doesn't leave this machine. Then a signature of
+    /// the whole body proves nothing more.
+    private: bool,
+    /// Whether the server wants one all the same.
+    signs_all: AtomicBool,
 }
 
 impl fmt::Debug for Store {
@@ -191,6 +196,10 @@ impl Store {
                 (format!("AWS ({region})"), format!("s3://{bucket} (AWS, {region})"), false)
             }
         };
+        let private = match &settings.backend {
+            Backend::S3(S3Settings { endpoint: Some(endpoint), .. }) => connect::is_private(endpoint),
+            Backend::S3(_) | Backend::Embedded { .. } => true,
+        };
         let (credentials, expires, addresses) = (Some(credentials), None, None);
         let single_writer = AtomicBool::new(false);
         let shared = Shared {
@@ -206,6 +215,8 @@ impl Store {
             addresses,
             single_writer,
             only_md5: AtomicBool::new(false),
+            private,
+            signs_all: AtomicBool::new(false),
         };
         Ok(Self::of(shared))
     }
@@ -256,6 +267,8 @@ impl Store {
             addresses: Some(addresses),
             single_writer: AtomicBool::new(false),
             only_md5: AtomicBool::new(false),
+            private: false,
+            signs_all: AtomicBool::new(false),
         };
         Ok(Self::of(shared))
     }
@@ -293,18 +306,26 @@ impl Store {
     /// Writes an object that never changes: whoever caches it may keep it for good.
     ///
     /// A large one is checked by the server with CRC-32C, which costs next to nothing, unless it knows only what every
-    /// server knows: MD5.
+    /// server knows: MD5. It is signed by its SHA-256 only where somebody on the way could change it.
     pub async fn put_immutable(&self, key: &str, body: Bytes) -> Result<ETag, StoreError> {
-        let write = Write { immutable: true, ..Write::default() };
-        if body.len() >= LARGE && !self.shared.only_md5.load(Ordering::Relaxed) {
-            match self.write(key, body.clone(), &Write { immutable: true, crc: true, ..Write::default() }).await {
-                Err(StoreError::Unsupported { .. } | StoreError::Server { status: 400, .. }) => {
-                    self.shared.only_md5.store(true, Ordering::Relaxed);
+        let Shared { only_md5, private, signs_all, .. } = &*self.shared;
+        let crc = body.len() >= LARGE && !only_md5.load(Ordering::Relaxed);
+        let unsigned = crc && *private && !signs_all.load(Ordering::Relaxed);
+        let mut write = Write { immutable: true, crc, unsigned, ..Write::default() };
+        loop {
+            match self.write(key, body.clone(), &write).await {
+                // A policy may demand it (the condition key `s3:x-amz-content-sha256`).
+                Err(StoreError::AccessDenied { .. }) if write.unsigned => {
+                    signs_all.store(true, Ordering::Relaxed);
+                    write.unsigned = false;
+                }
+                Err(StoreError::Unsupported { .. } | StoreError::Server { status: 400, .. }) if write.crc => {
+                    only_md5.store(true, Ordering::Relaxed);
+                    (write.crc, write.unsigned) = (false, false);
                 }
                 other => return other,
             }
         }
-        self.write(key, body, &write).await
     }
 
     /// Writes an object by exactly one request.
@@ -354,11 +375,14 @@ impl Store {
             .set_if_match(condition.if_match())
             .set_if_none_match(condition.if_none_match())
             .body(ByteStream::from(body));
-        let sent = if write.once {
-            operation.customize().config_override(single_attempt()).send().await
-        } else {
-            operation.send().await
-        };
+        let mut operation = operation.customize();
+        if write.once {
+            operation = operation.config_override(single_attempt());
+        }
+        if write.unsigned {
+            operation = operation.disable_payload_signing();
+        }
+        let sent = operation.send().await;
         let output = sent.map_err(|error| match request.explain(&error) {
             // AWS answers 404 to If-Match on a missing key, others 412: both mean that it isn't what it was.
             StoreError::NotFound { key } if matches!(condition, Condition::Matches(_)) => {
@@ -609,6 +633,8 @@ struct Write {
     immutable: bool,
     /// Checked by CRC-32C instead of MD5.
     crc: bool,
+    /// Its body isn't signed.
+    unsigned: bool,
 }
 
 /// What part of a listing is asked for.

@@ -126,8 +126,8 @@ impl FrameBuilder {
     }
 }
 
-/// The largest buffer that a thread keeps, in bytes.
-const KEPT: usize = 2 << 20;
+/// The largest buffer that a thread keeps, in bytes: that of a part of a cut file, with its header and zstd's own.
+const KEPT: usize = (4 << 20) + (64 << 10);
 
 /// What a thread keeps for all its frames: contexts and buffers of a megabyte each are not made anew for every one.
 struct Codec {
@@ -147,6 +147,10 @@ impl Codec {
     fn compress(&mut self, raw: &[u8]) -> std::io::Result<Vec<u8>> {
         let mut scratch = self.room_for(zstd::zstd_safe::compress_bound(raw.len()));
         self.compressor.compress_to_buffer(raw, &mut scratch)?;
+        // What hardly gets smaller is not copied.
+        if scratch.len() > scratch.capacity() / 8 * 7 {
+            return Ok(scratch);
+        }
         let bytes = scratch.as_slice().to_vec();
         self.keep(scratch);
         Ok(bytes)

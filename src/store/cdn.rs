@@ -115,6 +115,8 @@ impl Store {
             addresses: None,
             single_writer: std::sync::atomic::AtomicBool::new(false),
             only_md5: std::sync::atomic::AtomicBool::new(false),
+            private: false,
+            signs_all: std::sync::atomic::AtomicBool::new(false),
         };
         let store = Self::of(shared);
         let (off, misses, said) = (AtomicBool::new(false), AtomicU32::new(0), AtomicBool::new(false));

@@ -1,5 +1,6 @@
 //! Building the one client of a process.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -95,6 +96,14 @@ pub(super) fn addressed(
     aws_sdk_s3::Client::from_conf(config)
 }
 
+/// Whether nobody on the way to an endpoint can change what is sent.
+pub(super) fn is_private(endpoint: &str) -> bool {
+    let Ok(endpoint) = endpoint.parse::<http::Uri>() else { return false };
+    let host = endpoint.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let is_loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    is_loopback || endpoint.scheme() == Some(&http::uri::Scheme::HTTPS)
+}
+
 fn custom(endpoint: &str, region: &str) -> Builder {
     aws_sdk_s3::Config::builder()
         .behavior_version(behavior())
@@ -177,4 +186,19 @@ pub(super) fn http_client(ca_bundle: Option<&Path>, tls: bool) -> Result<SharedH
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .tls_context(context)
         .build_https())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_private;
+
+    #[test]
+    fn what_nobody_on_the_way_can_change() {
+        for endpoint in ["https://s3.example", "http://localhost:9000", "http://127.0.0.1:9000", "http://[::1]:9000"] {
+            assert!(is_private(endpoint), "{endpoint}");
+        }
+        for endpoint in ["http://s3.example", "http://localhost.example", "http://10.0.0.1:9000", "http://127.0.0.1.nip.io", "x"] {
+            assert!(!is_private(endpoint), "{endpoint}");
+        }
+    }
 }
