@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 
 use crate::budget::Budget;
 use crate::cache::Cache;
-use crate::checkout::CheckoutError;
+use crate::checkout::{self, CheckoutError};
 use crate::format::archive::{ArchiveBuilder, BuildError, TRAILER, Trailer, pieces};
 use crate::format::{FormatError, Keys, Manifest, Row};
 use crate::names::Selector;
@@ -120,6 +120,8 @@ impl Archivist<'_> {
             return Ok(Archived { row, key, bytes, written: false });
         }
         let manifest = version::load(self.store, self.cache, &keys, root, &row).await?.manifest;
+        // Stock tools, which unpack it, refuse nothing.
+        checkout::repositories::check(&manifest)?;
         let bytes = match self.write(&keys, &key, &row, Arc::new(manifest)).await {
             Ok(bytes) => bytes,
             Err(error) => {

@@ -17,7 +17,7 @@ mod links;
 pub mod packs;
 mod plan;
 mod ranges;
-mod repositories;
+pub(crate) mod repositories;
 mod stage;
 mod state;
 mod target;
@@ -175,6 +175,14 @@ pub enum CheckoutError {
         reason: String,
         /// A file that is in it.
         path: String,
+    },
+    /// All that a file consists of is right, and it isn't the file.
+    #[error("`{path}` is damaged: {reason}; the target was not changed")]
+    NotTheFile {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
     },
     /// What was read of a cut file is not the file.
     #[error("`{path}` is damaged: {reason}; what was written of it is not the file")]

@@ -364,6 +364,24 @@ fn links_lead_no_writer_out() {
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
 }
 
+/// The second read of the last part found it written, and took the file for verified.
+#[test]
+fn parts_that_are_right_and_are_not_the_file_were_taken_for_it() {
+    let environment = TestEnvironment::new();
+    let bucket = bucket_of(&environment);
+    let mut version = Forged::sound(vec![("a", Node::File("onceonly", false))]);
+    let (once, only) = (Hash::of(b"once"), Hash::of(b"only"));
+    let parts = format!(r#""parts":[[0,516,4,"{only}"],[0,512,4,"{once}"]]"#);
+    for line in &mut version.lines {
+        *line = line.replace(r#""at":[0,512]"#, &parts);
+    }
+    assert!(version.lines.iter().any(|line| line.contains("parts")));
+    version.publish(&bucket, "swapped");
+    environment.run(["download", "swapped", "target"]).fails(1, "its parts do not add up to its digest");
+    assert_eq!(downloaded(&environment, "target"), [".workspace"; 0]);
+    environment.run(["show", "swapped", "a"]).fails(1, "its parts do not add up to its digest");
+}
+
 #[test]
 fn nothing_is_planted_in_a_repository() {
     let environment = TestEnvironment::new();
@@ -394,6 +412,7 @@ fn nothing_is_planted_in_a_repository() {
                 ran.fails(1, "belongs to a Git repository, which could run programs here; nothing was changed");
             }
         }
+        environment.run(["presign", "hooks"]).fails(1, "belongs to a Git repository");
         let run = environment.path().join("app");
         let mut command = environment.workspace(["run", "hooks", "--dir", run.to_str().unwrap()]);
         command.env("STORAGE_MODE", "embedded");

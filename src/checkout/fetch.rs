@@ -31,8 +31,13 @@ pub async fn fetch(
     let (manifest, stage) = (manifest.clone(), stage.clone());
     spawn_blocking(move || {
         stage.make_empty_files(&manifest)?;
-        debug_assert!(stage.is_complete());
-        Ok(())
+        match stage.lacks() {
+            Some(at) => Err(CheckoutError::NotTheFile {
+                path: manifest.entries[at].path.to_string(),
+                reason: "not all of it came".to_owned(),
+            }),
+            None => Ok(()),
+        }
     })
     .await?
 }

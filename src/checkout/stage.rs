@@ -3,14 +3,15 @@
 //! A staged file is named after its content, so that an interrupted checkout finds what it had fetched, whatever version
 //! it goes on with. What is found is hashed before it is used.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
@@ -30,10 +31,63 @@ struct Staged {
     entry: usize,
     /// Its temporary name.
     name: String,
-    /// Parts that are still missing.
-    missing: AtomicUsize,
+    /// What is known of its digest, where it is cut.
+    whole: Option<Box<Whole>>,
     /// Whether it lies there, verified.
     ready: AtomicBool,
+}
+
+/// The digest of a cut file whose parts come in any order: whoever brings a part hashes all that can be hashed by now, so that
+/// little is left to do when the last one has come.
+#[derive(Debug, Default)]
+struct Whole(Mutex<Hashed>);
+
+#[derive(Debug, Default)]
+struct Hashed {
+    hasher: blake3::Hasher,
+    /// How many bytes from its beginning went into it.
+    bytes: u64,
+    /// Parts that were written and come later in the file: where, and how many bytes.
+    waiting: BTreeMap<u64, usize>,
+    /// Somebody is at it.
+    busy: bool,
+}
+
+impl Whole {
+    /// A part was written. Gives the digest once all `size` bytes were: to one caller.
+    fn with(
+        &self,
+        offset: u64,
+        content: &[u8],
+        size: u64,
+        file: impl Fn() -> io::Result<File>,
+    ) -> io::Result<Option<Hash>> {
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock();
+        state.waiting.insert(offset, content.len());
+        if state.busy {
+            return Ok(None);
+        }
+        state.busy = true;
+        loop {
+            let next = state.bytes;
+            let Some(length) = state.waiting.remove(&next) else { break };
+            let mut hasher = std::mem::take(&mut state.hasher);
+            drop(state);
+            if next == offset {
+                hasher.update(content);
+            } else {
+                let mut file = file()?;
+                file.seek(SeekFrom::Start(next))?;
+                hasher.update_reader(file.take(length as u64))?;
+            }
+            state = lock();
+            state.hasher = hasher;
+            state.bytes += length as u64;
+        }
+        state.busy = false;
+        Ok((state.bytes == size).then(|| state.hasher.finalize().into()))
+    }
 }
 
 /// A place where a part of a frame goes.
@@ -95,13 +149,13 @@ impl Stage {
         let mut copies: HashMap<Hash, u32> = HashMap::new();
         let mut names = HashMap::new();
         for &at in &plan.write {
-            let Kind::File { hash, .. } = &manifest.entries[at].kind else { continue };
+            let Kind::File { hash, content, .. } = &manifest.entries[at].kind else { continue };
             let copy = copies.entry(*hash).or_default();
             let name = format!("{hash}.{copy}");
             *copy += 1;
             names.insert(name.clone(), stage.files.len());
-            let missing = AtomicUsize::new(Manifest::parts(&manifest.entries[at]).len());
-            stage.files.push(Staged { entry: at, name, missing, ready: AtomicBool::new(false) });
+            let whole = matches!(content, Content::Cut(_)).then(Box::default);
+            stage.files.push(Staged { entry: at, name, whole, ready: AtomicBool::new(false) });
         }
         stage.adopt(manifest, &names)?;
         for (number, staged) in stage.files.iter().enumerate() {
@@ -224,32 +278,33 @@ impl Stage {
     }
 
     fn put(&self, entry: &Entry, staged: &Staged, place: &Place, content: &[u8]) -> Result<(), StageError> {
-        if let Kind::File { content: Content::Whole(_), .. } = &entry.kind {
+        let Some(whole) = &staged.whole else {
             self.write_whole(entry, &staged.name, content).map_err(StageError::Checkout)?;
             staged.ready.store(true, Ordering::Relaxed);
             return Ok(());
-        }
+        };
         let path = self.shown(&staged.name);
         let write = || -> io::Result<()> {
             open_to_write(&self.folder, &staged.name, OFlags::empty())?.write_all_at(content, place.offset)
         };
         write().map_err(|error| StageError::Checkout(CheckoutError::io("write", &path)(error)))?;
-        if place.written.swap(true, Ordering::AcqRel) || staged.missing.fetch_sub(1, Ordering::AcqRel) > 1 {
+        if place.written.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         // The parts are right one by one; whether they make up the file only the whole tells.
-        let Kind::File { hash, .. } = &entry.kind else { return Ok(()) };
-        let digest = open_to_read(&self.folder, &staged.name)
-            .and_then(|mut file| digest_of(&mut file))
+        let digest = whole
+            .with(place.offset, content, entry.size(), || open_to_read(&self.folder, &staged.name))
             .map_err(|error| StageError::Checkout(CheckoutError::io("read", &path)(error)))?;
-        if digest != *hash {
-            return Err(StageError::Damaged {
-                entry: staged.entry,
+        let Some(digest) = digest else { return Ok(()) };
+        if !matches!(&entry.kind, Kind::File { hash, .. } if digest == *hash) {
+            // Reading them once more would not change that.
+            return Err(StageError::Checkout(CheckoutError::NotTheFile {
+                path: entry.path.to_string(),
                 reason: "its parts do not add up to its digest".to_owned(),
-            });
+            }));
         }
         self.dress(entry, &staged.name).map_err(StageError::Checkout)?;
-        staged.ready.store(true, Ordering::Relaxed);
+        staged.ready.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -268,9 +323,9 @@ impl Stage {
             .map_err(CheckoutError::io("write", self.shown(name)))
     }
 
-    /// Whether everything lies there, verified.
-    pub fn is_complete(&self) -> bool {
-        self.files.iter().all(|staged| staged.ready.load(Ordering::Relaxed))
+    /// An entry that does not lie there, verified; nothing when all do.
+    pub fn lacks(&self) -> Option<usize> {
+        self.files.iter().find(|staged| !staged.ready.load(Ordering::Acquire)).map(|staged| staged.entry)
     }
 
     /// Removes the folder. What can't be removed is found by the next checkout.
@@ -322,10 +377,26 @@ mod tests {
         let stage = Stage::open(&target, &manifest, &plan).unwrap();
         for _ in 0..2 {
             assert_eq!(stage.take(&manifest, 0, b"once").unwrap(), 4);
-            assert!(!stage.is_complete());
+            assert_eq!(stage.lacks(), Some(0));
         }
         stage.take(&manifest, 1, b"only").unwrap();
-        assert!(stage.is_complete());
+        assert_eq!(stage.lacks(), None);
+    }
+
+    #[test]
+    fn parts_in_any_order_make_the_digest_of_the_file() {
+        let content: Vec<u8> = (0..400_u32).flat_map(u32::to_le_bytes).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = fs::File::create(&path).unwrap();
+        let (whole, digest) = (Whole::default(), Hash::of(&content));
+        // The last one first; then from the beginning, so that what has waited is read back.
+        for at in [3, 0, 2, 1] {
+            let (offset, part) = (at as u64 * 400, &content[at * 400..][..400]);
+            file.write_all_at(part, offset).unwrap();
+            let found = whole.with(offset, part, content.len() as u64, || File::open(&path)).unwrap();
+            assert_eq!(found, (at == 1).then_some(digest), "{at}");
+        }
     }
 
     #[test]
