@@ -11,10 +11,12 @@ use ulid::Ulid;
 use crate::format::host::{AWAY_AFTER_BEATS, BEAT_SECONDS, Failure, Host, HostPhase, MAX_BYTES, Managed};
 use crate::format::keys;
 use crate::names::{Pattern, Tag, Version, WorkspaceName, chosen};
-use crate::store::{ETag, Store, StoreError};
+use crate::store::{ETag, ObjectInfo, Store, StoreError};
 
 /// How many records are read at once.
 const AT_ONCE: usize = 16;
+/// What is read of all records together, in bytes: thousands of hosts with a hundred workspaces each. Tests have less.
+const MOST: u64 = if cfg!(test) { 64 << 10 } else { 256 << 20 };
 
 /// A host as it was read last.
 #[derive(Debug, Clone, PartialEq)]
@@ -188,13 +190,18 @@ impl Hosts {
             Err(StoreError::NoBucket { .. }) => Vec::new(),
             other => other?,
         };
-        let listed: BTreeMap<String, ETag> = objects
-            .into_iter()
-            .filter(|object| keys::engine_of_host(&object.key).is_some())
-            .map(|object| (object.key, object.etag))
-            .collect();
+        let mut bytes = 0_u64;
+        let (listed, beyond): (Vec<ObjectInfo>, Vec<ObjectInfo>) =
+            objects.into_iter().filter(|object| keys::engine_of_host(&object.key).is_some()).partition(|object| {
+                bytes = bytes.saturating_add(object.size);
+                bytes <= MOST
+            });
+        let listed: BTreeMap<String, ETag> = listed.into_iter().map(|object| (object.key, object.etag)).collect();
         self.seen.retain(|key, _| listed.contains_key(key));
         self.skipped.retain(|key, _| listed.contains_key(key));
+        // No record has this ETag: it is read once there is room.
+        let reason = format!("the records of all hosts have more than {} together", crate::output::size(MOST));
+        self.skipped.extend(beyond.into_iter().map(|object| (object.key, (ETag::new(""), reason.clone()))));
         let known = |key: &String, etag: &ETag| {
             self.seen.get(key).is_some_and(|(known, _)| known == etag)
                 || self.skipped.get(key).is_some_and(|(known, _)| known == etag)
@@ -202,7 +209,7 @@ impl Hosts {
         let changed: Vec<String> =
             listed.into_iter().filter(|(key, etag)| !known(key, etag)).map(|(key, _)| key).collect();
         let mut reads = stream::iter(changed.into_iter().map(|key| async move {
-            let object = store.get_within(&key, MAX_BYTES as u64).await;
+            let object = store.get_within(&key, MAX_BYTES).await;
             (key, object)
         }))
         .buffer_unordered(AT_ONCE);

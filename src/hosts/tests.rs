@@ -1,6 +1,8 @@
 use super::*;
 use crate::format::host::Bad;
 use crate::format::host::tests::{at, failure, host, release, row};
+use crate::settings::StoreSettings;
+use crate::store::Condition;
 
 fn awaited(number: u64) -> Awaited {
     Awaited {
@@ -20,6 +22,31 @@ fn with(change: impl FnOnce(&mut Managed)) -> Seen {
     let mut host = host();
     host.workspaces = BTreeMap::from([("app".parse().unwrap(), managed)]);
     Seen::first(host, at(30))
+}
+
+/// Whoever may write there could have every reader hold records without end.
+#[tokio::test]
+async fn records_that_have_too_much_together_are_told_and_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::connect(&StoreSettings::embedded(folder.path(), "workspaces")).await.unwrap();
+    store.create_bucket().await.unwrap();
+    let text = |padding: usize| {
+        let mut text = host().to_bytes();
+        text.extend(std::iter::repeat_n(b' ', padding));
+        text
+    };
+    for (engine, padding) in [("a", 0), ("b", usize::try_from(MOST).unwrap()), ("c", 0)] {
+        store.put(&keys::host(engine), text(padding).into(), Condition::None).await.unwrap();
+    }
+    let mut hosts = Hosts::read(&store, at(0)).await.unwrap();
+    let skipped: Vec<(String, String)> = hosts.skipped().map(|(key, why)| (key.to_owned(), why.to_owned())).collect();
+    let reason = "the records of all hosts have more than 64.0 KiB together".to_owned();
+    assert_eq!(skipped, ["b", "c"].map(|engine| (keys::host(engine), reason.clone())));
+    assert_eq!(hosts.iter().count(), 1);
+    // Once there is room, they count.
+    store.put(&keys::host("b"), text(0).into(), Condition::None).await.unwrap();
+    hosts.refresh(&store, at(1)).await.unwrap();
+    assert_eq!((hosts.iter().count(), hosts.skipped().count()), (3, 0));
 }
 
 /// What it comes to, in one word.
