@@ -17,7 +17,7 @@ use workspace::cache::Index;
 use workspace::format::manifest::{self, Header, Location, ManifestBuilder, PackInfo};
 use workspace::format::pack::{self, FrameBuilder};
 use workspace::format::tree::digest;
-use workspace::format::{Entry, FORMAT, Hash, Kind, Manifest, chunking};
+use workspace::format::{Entry, Hash, Kind, Manifest, chunking};
 use workspace::source::{self, SourceOptions, Stat};
 
 const MIB: usize = 1 << 20;
@@ -66,22 +66,7 @@ fn version(files: usize) -> Manifest {
         entries.push(Entry { path: path(number).parse().unwrap(), kind });
     }
     entries.sort_by(|one, other| one.path.cmp(&other.path));
-    let header = Header {
-        format: FORMAT,
-        reader: FORMAT,
-        base: None,
-        created: jiff::Timestamp::constant(1_700_000_000, 0),
-        tree: digest(&entries),
-        files: files as u64,
-        bytes: files as u64 * 7_000,
-        tool: None,
-        message: None,
-        author: None,
-        commit: None,
-        branch: None,
-        run: None,
-        plan: None,
-    };
+    let header = Header::of(&entries, jiff::Timestamp::constant(1_700_000_000, 0));
     for entry in entries {
         builder.push(entry);
     }

@@ -23,7 +23,7 @@ use workspace::format::lock::Lock;
 use workspace::format::manifest::{self, Frame, Header, PackInfo};
 use workspace::format::reference::{self, MAX_NUMBER, Reference};
 use workspace::format::tree::{self, MAX_DEPTH, MAX_PART, MAX_PATH};
-use workspace::format::{Entry, FORMAT, Keys, Kind, Manifest, keys, pack, retention};
+use workspace::format::{Entry, Keys, Kind, Manifest, keys, pack, retention};
 use workspace::names::{Pattern, Selector, Tag, WorkspaceName};
 use workspace::settings::EnvFile;
 use workspace::source::pattern::Patterns;
@@ -52,24 +52,9 @@ pub const ALL: [(&str, Target); 14] = [
 /// The manifest that the deltas of [`manifest_lines`] name, which has nothing in it.
 pub const BASE: Ulid = Ulid::from_parts(9, 9);
 
-/// Version 1 of nothing.
+/// Of a version that consists of these entries.
 pub fn header(entries: &[Entry]) -> Header {
-    Header {
-        format: FORMAT,
-        reader: FORMAT,
-        base: None,
-        created: Timestamp::constant(1_700_000_000, 0),
-        tree: tree::digest(entries),
-        files: entries.len() as u64,
-        bytes: entries.iter().map(Entry::size).sum(),
-        tool: None,
-        message: None,
-        author: None,
-        commit: None,
-        branch: None,
-        run: None,
-        plan: None,
-    }
+    Header::of(entries, Timestamp::constant(1_700_000_000, 0))
 }
 
 fn nothing() -> Manifest {
@@ -217,7 +202,7 @@ pub fn frame(bytes: &[u8]) {
 /// A ref, and what is done with one that was read.
 pub fn reference_object(bytes: &[u8]) {
     let Ok(read) = Reference::parse(bytes) else { return };
-    assert!(bytes.len() <= reference::MAX_READ);
+    assert!(bytes.len() as u64 <= reference::MAX_READ);
     // No release writes a fraction; one that a later release added may lose its last digit.
     if !has_fractions(&serde_json::json!([read.other, read.rows.iter().map(|row| &row.other).collect::<Vec<_>>()])) {
         stays(&read, Reference::parse(&read.to_bytes()));

@@ -295,6 +295,11 @@ fn of_publication(error: &PublishError) -> Option<(Exit, String)> {
         PublishError::Restless { .. } | PublishError::Moving { .. } => {
             (Exit::Failure, "stop what writes there, or exclude it in .workspaceignore".to_owned())
         }
+        PublishError::TooMuch { .. } => (
+            Exit::Failure,
+            "lines in .workspaceignore leave out what is no source; or upload parts of it as workspaces of their own"
+                .to_owned(),
+        ),
         PublishError::Strict(_) => (Exit::Failure, "mend what they name, or upload without `--strict`".to_owned()),
         PublishError::Expected { found: 0, .. } => {
             (Exit::Conflict, "there is no version yet: `--expect 0` publishes the first".to_owned())
@@ -413,7 +418,10 @@ fn of_checkout(error: &CheckoutError) -> Option<(Exit, String)> {
         }
         CheckoutError::Busy(_) => (Exit::Conflict, "wait for it to end".to_owned()),
         CheckoutError::BadTarget { .. } => (Exit::Usage, "name another folder".to_owned()),
-        CheckoutError::Damaged { .. } | CheckoutError::Unreadable { .. } | CheckoutError::Parts { .. } => (
+        CheckoutError::Damaged { .. }
+        | CheckoutError::Unreadable { .. }
+        | CheckoutError::NotTheFile { .. }
+        | CheckoutError::Parts { .. } => (
             Exit::Failure,
             "restore the pack from a backup; or `workspace delete` and upload a good copy anew".to_owned(),
         ),

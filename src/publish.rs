@@ -28,6 +28,7 @@ use jiff::Timestamp;
 use ulid::Ulid;
 
 use crate::application::Plan;
+use crate::format::FormatError;
 use crate::format::pack::PackError;
 use crate::names::{Tag, WorkspaceName};
 use crate::source::{Excluded, SourceError, SourceOptions};
@@ -188,6 +189,14 @@ pub enum PublishError {
         folder: PathBuf,
         /// The last one that was gone.
         path: String,
+    },
+    /// No reader would take the version.
+    #[error("`{}` is more than a version holds; nothing was published", folder.display())]
+    TooMuch {
+        /// The folder.
+        folder: PathBuf,
+        /// What is beyond which limit.
+        source: FormatError,
     },
     /// Compression failed, or a pack is not what went into it.
     #[error(transparent)]

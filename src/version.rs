@@ -89,7 +89,7 @@ pub struct Read {
 /// Reads a ref. Nothing where there is none.
 pub async fn read_reference(store: &Store, name: &WorkspaceName) -> Result<Option<Read>, VersionError> {
     let key = keys::reference(name);
-    match store.get_within(&key, MAX_READ as u64).await {
+    match store.get_within(&key, MAX_READ).await {
         Ok(object) => parse_reference(store, key, object).await.map(Some),
         Err(StoreError::NotFound { .. }) => Ok(None),
         // What a ref may not be is no failure of the store: it must not hide the other refs.
@@ -105,7 +105,7 @@ pub async fn parse_reference(store: &Store, key: String, object: Object) -> Resu
     let (object, source) = match Reference::parse(&object.body) {
         Ok(reference) => return Ok(Read { reference, etag: object.etag }),
         Err(source @ (FormatError::Damaged(_) | FormatError::Newer { .. })) => {
-            match store.get_within(&key, MAX_READ as u64).await {
+            match store.get_within(&key, MAX_READ).await {
                 Ok(again) => (again, source),
                 Err(error) => {
                     tracing::debug!(key, %error, "what is damaged can't be fetched once more");
@@ -359,17 +359,20 @@ async fn load_from(store: &Store, cache: &Cache, keys: &Keys, root: Ulid, row: &
 
 /// The first line of a version's manifest: its plan among others. One small request.
 pub async fn load_header(store: &Store, keys: &Keys, row: &Row) -> Result<Header, VersionError> {
-    let id = row.delta.unwrap_or(row.base);
-    let key = keys.manifest(id);
-    let bytes = store.get_start(&key, manifest::HEADER_RANGE.end).await?;
-    let header = match manifest::read_header(&bytes) {
+    let key = keys.manifest(row.delta.unwrap_or(row.base));
+    header_at(store, &key).await?.map_err(|source| VersionError::Object { what: "manifest", key, source })
+}
+
+/// The first line of the manifest or delta at this key. The inner error is what is wrong with it.
+pub async fn header_at(store: &Store, key: &str) -> Result<Result<Header, FormatError>, StoreError> {
+    let bytes = store.get_start(key, manifest::HEADER_RANGE.end).await?;
+    match manifest::read_header(&bytes) {
         // A plan of unusual length: then the whole object.
         Err(FormatError::Damaged(_)) if bytes.len() as u64 == manifest::HEADER_RANGE.end => {
-            manifest::read_header(&store.get_within(&key, manifest::MAX_OBJECT).await?.body)
+            Ok(manifest::read_header(&store.get_within(key, manifest::MAX_OBJECT).await?.body))
         }
-        other => other,
-    };
-    header.map_err(|source| VersionError::Object { what: "manifest", key, source })
+        header => Ok(header),
+    }
 }
 
 async fn object(store: &Store, cache: &Cache, keys: &Keys, root: Ulid, id: Ulid) -> Result<Bytes, VersionError> {

@@ -415,6 +415,7 @@ impl Watch<'_> {
             PublishError::Source(_)
             | PublishError::Application(_)
             | PublishError::Unreadable { .. }
+            | PublishError::TooMuch { .. }
             | PublishError::Strict(_) => {
                 say(state, format!("{text}; waiting for the next change"), None);
                 After::WhenSomethingChanges

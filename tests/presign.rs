@@ -26,7 +26,7 @@ use ulid::Ulid;
 use workspace::format::archive::{ArchiveBuilder, TRAILER, pieces};
 use workspace::format::manifest::{ContentIndex, Header, ManifestBuilder};
 use workspace::format::pack::{FrameBuilder, PackBuilder};
-use workspace::format::{Entry, Hash, Keys, Kind, tree::digest};
+use workspace::format::{Entry, Hash, Keys, Kind};
 use workspace::store::{Condition, Store};
 use workspace::version;
 
@@ -413,22 +413,7 @@ fn archive_of_zeros(files: usize, length: usize) -> Vec<u8> {
     for entry in &entries {
         builder.push(entry.clone());
     }
-    let header = Header {
-        format: 1,
-        reader: 1,
-        base: None,
-        created: jiff::Timestamp::UNIX_EPOCH,
-        tree: digest(&entries),
-        files: files as u64,
-        bytes: (files * length) as u64,
-        tool: None,
-        message: None,
-        author: None,
-        commit: None,
-        branch: None,
-        run: None,
-        plan: None,
-    };
+    let header = Header::of(&entries, jiff::Timestamp::UNIX_EPOCH);
     let manifest = builder.finish(header);
     let mut builder = ArchiveBuilder::new(&manifest, Ulid::from_parts(7, 7)).unwrap();
     let mut out = Vec::new();

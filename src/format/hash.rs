@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use hex_simd::AsOut;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -38,32 +39,16 @@ impl From<blake3::Hash> for Hash {
 #[error("it is not 64 hex digits")]
 pub struct NoHash;
 
-/// The value of each hex digit; 16 and more for what is none.
-const DIGITS: [u8; 256] = {
-    let mut digits = [0xff; 256];
-    let mut value = 0;
-    while value < 16 {
-        digits[b"0123456789abcdef"[value as usize] as usize] = value;
-        digits[b"0123456789ABCDEF"[value as usize] as usize] = value;
-        value += 1;
-    }
-    digits
-};
-
 impl FromStr for Hash {
     type Err = NoHash;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return Err(NoHash) };
-        let pairs: &[[u8; 2]; 32] = pairs.try_into().map_err(|_| NoHash)?;
-        // Manifests have one in each line. Without a branch for each digit: what is none shows in the upper bits.
-        let mut seen = 0;
-        let bytes = pairs.map(|[high, low]| {
-            let (high, low) = (DIGITS[usize::from(high)], DIGITS[usize::from(low)]);
-            seen |= high | low;
-            high << 4 | low
-        });
-        if seen < 16 { Ok(Self(bytes)) } else { Err(NoHash) }
+        let mut bytes = [0_u8; 32];
+        if text.len() != 2 * bytes.len() {
+            return Err(NoHash);
+        }
+        hex_simd::decode(text.as_bytes(), bytes.as_mut_slice().as_out()).map_err(|_| NoHash)?;
+        Ok(Self(bytes))
     }
 }
 

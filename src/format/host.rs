@@ -19,7 +19,7 @@ pub const BEAT_SECONDS: i64 = 30;
 /// A host whose last beat is older than this many beats is away.
 pub const AWAY_AFTER_BEATS: i64 = 3;
 /// Largest record that is read, in bytes.
-pub const MAX_BYTES: usize = 32 << 20;
+pub const MAX_BYTES: u64 = 32 << 20;
 
 /// One host with its monitor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -265,8 +265,8 @@ impl Host {
         struct Probe {
             format: u32,
         }
-        if bytes.len() > MAX_BYTES {
-            return Err(FormatError::OverLimit { what: "a host's record", limit: MAX_BYTES as u64 });
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(FormatError::OverLimit { what: "a host's record", limit: MAX_BYTES });
         }
         let damaged = |error: serde_json::Error| FormatError::Damaged(format!("it is no host's record: {error}"));
         let probe: Probe = serde_json::from_slice(bytes).map_err(damaged)?;

@@ -30,8 +30,8 @@ use crate::application::Plan;
 
 pub use build::{ContentIndex, Location, ManifestBuilder};
 pub use codec::{
-    HEADER_RANGE, MAX_OBJECT, decode, decode_changes, decode_delta, delta_holds, encode, encode_delta, holds,
-    read_header,
+    HEADER_RANGE, MAX_COUNT, MAX_OBJECT, decode, decode_changes, decode_delta, delta_holds, encode, encode_delta,
+    holds, read_header,
 };
 
 /// The first line.
@@ -138,15 +138,14 @@ impl Manifest {
     }
 }
 
-#[cfg(test)]
 impl Header {
     /// Of a version that consists of these entries, and says nothing else.
-    pub(crate) fn bare(entries: &[Entry]) -> Self {
+    pub fn of(entries: &[Entry], created: Timestamp) -> Self {
         Self {
             format: super::FORMAT,
             reader: super::FORMAT,
             base: None,
-            created: Timestamp::constant(1_700_000_000, 0),
+            created,
             tree: digest(entries),
             files: entries.len() as u64,
             bytes: entries.iter().map(Entry::size).sum(),
@@ -158,5 +157,10 @@ impl Header {
             run: None,
             plan: None,
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bare(entries: &[Entry]) -> Self {
+        Self::of(entries, Timestamp::constant(1_700_000_000, 0))
     }
 }

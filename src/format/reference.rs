@@ -20,7 +20,7 @@ use crate::names::{Tag, Version, WorkspaceName};
 /// Largest ref, in bytes.
 pub const MAX_BYTES: usize = 60 << 10;
 /// Largest ref that is read, in bytes: room for what a later release may add.
-pub const MAX_READ: usize = 16 * MAX_BYTES;
+pub const MAX_READ: u64 = 16 * MAX_BYTES as u64;
 /// Largest number of a version or a collection, and of files and bytes in a row: JSON's numbers end here for many programs
 /// (2^53 - 1).
 pub const MAX_NUMBER: u64 = (1 << 53) - 1;
@@ -163,8 +163,8 @@ impl Reference {
         struct Probe {
             format: u32,
         }
-        if bytes.len() > MAX_READ {
-            return Err(FormatError::OverLimit { what: "the ref", limit: MAX_READ as u64 });
+        if bytes.len() as u64 > MAX_READ {
+            return Err(FormatError::OverLimit { what: "the ref", limit: MAX_READ });
         }
         let not_a_ref = |error: serde_json::Error| FormatError::damaged(format!("it is no ref: {error}"));
         // The number first: a newer format may not fit the rest.
@@ -268,6 +268,8 @@ pub fn cut_message(message: &str) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     pub fn sample() -> Reference {
@@ -344,6 +346,20 @@ pub(super) mod tests {
         let mut again: Value = serde_json::from_slice(&read.to_bytes()).unwrap();
         again.as_object_mut().unwrap().remove("sum");
         assert_eq!(again, json);
+    }
+
+    proptest! {
+        /// Read and written again and again, a number must not wander off.
+        #[test]
+        fn carries_along_numbers_as_they_are(number in any::<f64>().prop_filter("JSON has no others", |number| number.is_finite())) {
+            let text = number.to_string();
+            let later = format!(r#"{{"later":{text},"format""#);
+            let object = String::from_utf8(sample().to_bytes()).unwrap().replacen(r#"{"format""#, &later, 1);
+            let unsummed = object.split(r#","sum""#).next().unwrap().to_owned() + "}";
+            let read = Reference::parse(unsummed.as_bytes()).unwrap();
+            let again = Reference::parse(&read.to_bytes()).unwrap();
+            prop_assert_eq!(again.other["later"].as_f64(), Some(number));
+        }
     }
 
     #[test]

@@ -15,8 +15,7 @@ use crate::application::{self, Plan};
 use crate::budget::BYTES_IN_FLIGHT;
 use crate::format::manifest::{self, ContentIndex, Header, ManifestBuilder};
 use crate::format::reference::cut_message;
-use crate::format::tree::digest;
-use crate::format::{Entry, FORMAT, Kind, Manifest, Row};
+use crate::format::{FormatError, Kind, Manifest, Row};
 use crate::output::Phase;
 use crate::source::{SourceKind, many_new};
 use crate::store::Condition;
@@ -86,6 +85,10 @@ impl Publisher<'_> {
         contents: Arc<ContentIndex>,
         state: &mut State,
     ) -> Result<Result<Uploads, String>, PublishError> {
+        if look.selection.entries.len() > manifest::MAX_COUNT {
+            let source = FormatError::OverLimit { what: "the number of entries", limit: manifest::MAX_COUNT as u64 };
+            return Err(PublishError::TooMuch { folder: publication.folder.clone(), source });
+        }
         let mut wanted = Vec::new();
         for (at, (entry, hash)) in look.selection.entries.iter().zip(&look.hashes).enumerate() {
             let SourceKind::File(stat) = entry.kind else { continue };
@@ -138,13 +141,6 @@ impl Publisher<'_> {
         let base = loaded.map(|loaded| loaded.base.as_ref().unwrap_or(&loaded.manifest));
         let mut builder = ManifestBuilder::on(base);
         let header = Header {
-            format: FORMAT,
-            reader: FORMAT,
-            base: None,
-            created: now(),
-            tree: digest(&entries),
-            files: entries.len() as u64,
-            bytes: entries.iter().map(Entry::size).sum(),
             tool: Some(concat!("workspace ", env!("CARGO_PKG_VERSION")).to_owned()),
             message: publication.message.clone(),
             author: publication.author.clone(),
@@ -152,6 +148,7 @@ impl Publisher<'_> {
             branch: publication.branch.clone(),
             run: publication.run.clone(),
             plan,
+            ..Header::of(&entries, now())
         };
         // Both are in the order of their paths.
         let mut before = loaded.map_or(&[][..], |loaded| &loaded.manifest.entries).iter().peekable();
@@ -175,8 +172,11 @@ impl Publisher<'_> {
         }
         let manifest = builder.finish(header);
         let id = Ulid::generate();
-        let (bytes, base_id) =
-            encode(&manifest, current.zip(loaded).zip(base)).ok_or(VersionError::BadMemory { what: "the manifest" })?;
+        let (bytes, base_id) = match encode(&manifest, current.zip(loaded).zip(base)) {
+            Ok(Some(encoded)) => encoded,
+            Ok(None) => return Err(VersionError::BadMemory { what: "the manifest" }.into()),
+            Err(source) => return Err(PublishError::TooMuch { folder: publication.folder.clone(), source }),
+        };
         let row = Row {
             id: Ulid::generate(),
             number: state.read.reference.current + 1,
@@ -214,23 +214,27 @@ impl Publisher<'_> {
     }
 }
 
+/// A manifest's object, and the base that it is a delta against.
+type Encoded = (Vec<u8>, Option<Ulid>);
+
 /// Whether a plan says how to start it, in an image that there is.
 pub(super) fn is_runnable(plan: &Plan) -> bool {
     plan.start.is_some() && (plan.image.is_some() || plan.runtime.has_image())
 }
 
 /// The smaller of a delta against the current base and a new base, by the rule of the format. It is read again before it
-/// is sent: nothing when it is not what it was made of.
-fn encode(manifest: &Manifest, current: Option<((&Row, &Loaded), &Manifest)>) -> Option<(Vec<u8>, Option<Ulid>)> {
+/// is sent: nothing when it is not what it was made of, an error when no reader would take it.
+fn encode(manifest: &Manifest, current: Option<((&Row, &Loaded), &Manifest)>) -> Result<Option<Encoded>, FormatError> {
     if let Some(((row, loaded), base)) = current {
         let mut delta = manifest::encode_delta(row.base, base, manifest);
         if delta.len() as u64 <= DELTA.max(loaded.base_size / 16) {
             bad_memory::flips(Stage::Manifest, &mut delta);
-            return manifest::delta_holds(&delta, row.base, base, manifest).then_some((delta, Some(row.base)));
+            let holds = manifest::delta_holds(&delta, row.base, base, manifest)?;
+            return Ok(holds.then_some((delta, Some(row.base))));
         }
     }
     let whole = manifest.compacted();
     let mut bytes = manifest::encode(&whole);
     bad_memory::flips(Stage::Manifest, &mut bytes);
-    manifest::holds(&bytes, &whole).then_some((bytes, None))
+    Ok(manifest::holds(&bytes, &whole)?.then_some((bytes, None)))
 }

@@ -17,7 +17,7 @@ use super::orphans::roots;
 use crate::cache::Cache;
 use crate::format::collection::List;
 use crate::format::keys::{self, Item};
-use crate::format::manifest::{self, Header};
+use crate::format::manifest::Header;
 use crate::format::reference::cut_message;
 use crate::format::retention::thin;
 use crate::format::{FormatError, Keys, Reference, Row};
@@ -222,13 +222,7 @@ async fn headers(
     let mut reads = Vec::new();
     for id in ids {
         reads.push(async move {
-            let bytes = store.get_start(&keys.manifest(id), manifest::HEADER_RANGE.end).await?;
-            let header = match manifest::read_header(&bytes) {
-                Err(FormatError::Damaged(_)) if bytes.len() as u64 == manifest::HEADER_RANGE.end => {
-                    manifest::read_header(&store.get_within(&keys.manifest(id), manifest::MAX_OBJECT).await?.body)
-                }
-                other => other,
-            };
+            let header = version::header_at(store, &keys.manifest(id)).await?;
             Ok::<_, StoreError>((id, header))
         });
     }

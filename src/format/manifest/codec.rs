@@ -20,8 +20,8 @@ use crate::format::{Content, CutPart, Entry, FORMAT, FormatError, Hash, Kind, Pa
 /// How much of an object [`read_header`] wants: its first 16 KiB.
 pub const HEADER_RANGE: std::ops::Range<u64> = 0..16 << 10;
 
-/// Most entries, packs or frames.
-const MAX_COUNT: usize = 4_000_000;
+/// Most entries, packs or frames. Tests have fewer, to go beyond.
+pub const MAX_COUNT: usize = if cfg!(test) { 20_000 } else { 4_000_000 };
 /// Largest manifest that is read, in bytes: some four million entries.
 pub const MAX_OBJECT: u64 = 256 << 20;
 /// Most bytes once decompressed: what [`MAX_COUNT`] ordinary entries need.
@@ -205,22 +205,39 @@ fn line(out: &mut dyn Write, value: &impl Serialize) {
     }
 }
 
-/// Whether an object reads as the whole manifest that it was made of. Asked before it is sent.
-pub fn holds(bytes: &[u8], manifest: &Manifest) -> bool {
-    decode(bytes).is_ok_and(|decoded| {
+/// Whether an object reads as the whole manifest that it was made of. Asked before it is sent: what no reader would take, for
+/// it is over a limit, is an error.
+pub fn holds(bytes: &[u8], manifest: &Manifest) -> Result<bool, FormatError> {
+    if bytes.len() as u64 > MAX_OBJECT {
+        return Err(FormatError::OverLimit { what: "the manifest", limit: MAX_OBJECT });
+    }
+    Ok(readable(decode(bytes))?.is_some_and(|decoded| {
         same_header(&decoded.header, &manifest.header)
             && (&decoded.packs, &decoded.frames, &decoded.entries)
                 == (&manifest.packs, &manifest.frames, &manifest.entries)
-    })
+    }))
 }
 
-/// Whether an object reads as a delta that makes `new` of `base`. A large base is neither copied nor hashed for that.
-pub fn delta_holds(bytes: &[u8], base_id: Ulid, base: &Manifest, new: &Manifest) -> bool {
-    decode_changes(bytes, base_id, base).is_ok_and(|(changes, gone)| {
+/// Whether an object reads as a delta that makes `new` of `base`, with the same error. A large base is neither copied nor hashed
+/// for that.
+pub fn delta_holds(bytes: &[u8], base_id: Ulid, base: &Manifest, new: &Manifest) -> Result<bool, FormatError> {
+    if new.entries.len().max(new.frames.len()) > MAX_COUNT {
+        return Err(FormatError::OverLimit { what: "the number of entries", limit: MAX_COUNT as u64 });
+    }
+    Ok(readable(decode_changes(bytes, base_id, base))?.is_some_and(|(changes, gone)| {
         same_header(&changes.header, &new.header)
             && (&changes.packs, &changes.frames) == (&new.packs, &new.frames)
             && adds_up(&base.entries, &changes.entries, &gone, &new.entries)
-    })
+    }))
+}
+
+/// What was read; nothing where it is damaged.
+fn readable<T>(read: Result<T, FormatError>) -> Result<Option<T>, FormatError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error @ FormatError::OverLimit { .. }) => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 /// By what is written of it.

@@ -10,7 +10,7 @@ use crate::cache::Cache;
 use crate::format::{Keys, keys};
 use crate::output::{Observer, Silent};
 use crate::publish::{Publication, PublishError, Publisher, Report};
-use crate::settings::{Backend, Limits, StoreSettings};
+use crate::settings::StoreSettings;
 use crate::store::Store;
 use crate::store::bucket::WriteConsent;
 use crate::version;
@@ -40,12 +40,7 @@ async fn bucket(store: &Store) -> Vec<(String, u64)> {
 
 async fn flipped(stage: Stage, message: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let settings = StoreSettings {
-        backend: Backend::Embedded { directory: folder.path().join("data") },
-        bucket: "workspaces".to_owned(),
-        limits: Limits::default(),
-        ca_bundle: None,
-    };
+    let settings = StoreSettings::embedded(&folder.path().join("data"), "workspaces");
     let store = Store::connect(&settings).await.unwrap();
     store.create_bucket().await.unwrap();
     let tree = folder.path().join("tree");
