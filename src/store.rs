@@ -159,14 +159,20 @@ struct Shared {
     expires: Option<jiff::Timestamp>,
     /// These addresses.
     addresses: Option<Arc<BTreeMap<String, String>>>,
-    /// Whether conditions that the server refuses may be looked after here: nobody else writes.
-    single_writer: AtomicBool,
-    /// Whether the server has refused the quicker checksum.
-    only_md5: AtomicBool,
     /// Whether what is sent can't be changed on its way: by TLS, or since it doesn't leave this machine. Then a signature of
     /// the whole body proves nothing more.
     private: bool,
-    /// Whether the server wants one all the same.
+    learned: Learned,
+}
+
+/// What has been learned of the server since.
+#[derive(Default)]
+struct Learned {
+    /// Conditions that it refuses may be looked after here: nobody else writes.
+    single_writer: AtomicBool,
+    /// It has refused the quicker checksum.
+    only_md5: AtomicBool,
+    /// It wants a signature of every body.
     signs_all: AtomicBool,
 }
 
@@ -201,7 +207,6 @@ impl Store {
             Backend::S3(_) | Backend::Embedded { .. } => true,
         };
         let (credentials, expires, addresses) = (Some(credentials), None, None);
-        let single_writer = AtomicBool::new(false);
         let shared = Shared {
             client,
             bucket,
@@ -213,10 +218,8 @@ impl Store {
             credentials,
             expires,
             addresses,
-            single_writer,
-            only_md5: AtomicBool::new(false),
             private,
-            signs_all: AtomicBool::new(false),
+            learned: Learned::default(),
         };
         Ok(Self::of(shared))
     }
@@ -265,10 +268,8 @@ impl Store {
             credentials: None,
             expires: Some(granted.expires),
             addresses: Some(addresses),
-            single_writer: AtomicBool::new(false),
-            only_md5: AtomicBool::new(false),
             private: false,
-            signs_all: AtomicBool::new(false),
+            learned: Learned::default(),
         };
         Ok(Self::of(shared))
     }
@@ -308,7 +309,7 @@ impl Store {
     /// A large one is checked by the server with CRC-32C, which costs next to nothing, unless it knows only what every
     /// server knows: MD5. It is signed by its SHA-256 only where somebody on the way could change it.
     pub async fn put_immutable(&self, key: &str, body: Bytes) -> Result<ETag, StoreError> {
-        let Shared { only_md5, private, signs_all, .. } = &*self.shared;
+        let Shared { private, learned: Learned { only_md5, signs_all, .. }, .. } = &*self.shared;
         let crc = body.len() >= LARGE && !only_md5.load(Ordering::Relaxed);
         let unsigned = crc && *private && !signs_all.load(Ordering::Relaxed);
         let mut write = Write { immutable: true, crc, unsigned, ..Write::default() };
@@ -336,13 +337,13 @@ impl Store {
     /// From now on conditions of writes that the server refuses to hear of are looked after here, as well as that goes: the
     /// bucket is known to be without them, and somebody has promised that nobody else writes.
     pub(crate) fn trust_single_writer(&self) {
-        self.shared.single_writer.store(true, Ordering::Relaxed);
+        self.shared.learned.single_writer.store(true, Ordering::Relaxed);
     }
 
     async fn write(&self, key: &str, body: Bytes, write: &Write) -> Result<ETag, StoreError> {
         match self.write_as_it_is(key, body.clone(), write).await {
             Err(StoreError::Unsupported { .. })
-                if write.condition != Condition::None && self.shared.single_writer.load(Ordering::Relaxed) =>
+                if write.condition != Condition::None && self.shared.learned.single_writer.load(Ordering::Relaxed) =>
             {
                 let found = match self.head(key).await {
                     Ok(info) => Some(info.etag),

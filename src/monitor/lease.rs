@@ -123,7 +123,7 @@ impl Asking<'_> {
 
     /// The holder's host name, if its monitor is at work and is still the one that took the lease.
     async fn living(&self, lease: &Lease) -> Result<Option<String>, LeaseError> {
-        match self.store.get_within(&keys::host(&lease.engine), host::MAX_BYTES as u64).await {
+        match self.store.get_within(&keys::host(&lease.engine), host::MAX_BYTES).await {
             Ok(object) => Ok(Host::parse(&object.body)
                 .ok()
                 .filter(|host| host.is_alive(self.now) && host.holder.instance == lease.instance)

@@ -351,7 +351,7 @@ impl Monitor {
         let objects = self.with.store.list(keys::HOSTS).await.ok()?;
         let mut best: Option<crate::format::host::HostRelease> = None;
         for object in objects {
-            let Ok(object) = self.with.store.get_within(&object.key, host::MAX_BYTES as u64).await else { continue };
+            let Ok(object) = self.with.store.get_within(&object.key, host::MAX_BYTES).await else { continue };
             let Ok(host) = Host::parse(&object.body) else { continue };
             let Some(good) = host.workspaces.get(name).and_then(|managed| managed.good.clone()) else { continue };
             let better = best.as_ref().is_none_or(|best| good.row.number > best.row.number);

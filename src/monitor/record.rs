@@ -67,7 +67,7 @@ impl HostRecord {
         let key = keys::host(engine.id());
         let now = Timestamp::now();
         let own = holder::this_process();
-        let found = match store.get_within(&key, host::MAX_BYTES as u64).await {
+        let found = match store.get_within(&key, host::MAX_BYTES).await {
             Ok(object) => match Host::parse(&object.body) {
                 Ok(host) => Some((host, object.etag)),
                 Err(source) => return Err(RecordError::Object { key, source }),
@@ -152,7 +152,7 @@ impl HostRecord {
             Ok(etag) => self.etag = Some(etag),
             Err(StoreError::Precondition { .. } | StoreError::Conflict { .. }) => {
                 // An earlier attempt of this very write, or somebody else.
-                let object = match store.get_within(&self.key, host::MAX_BYTES as u64).await {
+                let object = match store.get_within(&self.key, host::MAX_BYTES).await {
                     Ok(object) => object,
                     // Removed by hand: written anew next time.
                     Err(StoreError::NotFound { .. }) => {

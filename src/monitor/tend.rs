@@ -154,11 +154,7 @@ impl Monitor {
                 let store = &self.with.store;
                 async move {
                     let key = crate::format::keys::reference(&name);
-                    let found = match &etag {
-                        Some(etag) => store.get_if_changed(&key, etag, MAX_READ as u64).await.ok().flatten(),
-                        None => store.get_within(&key, MAX_READ as u64).await.ok(),
-                    };
-                    (name, found)
+                    (name, store.get_if_changed(&key, etag.as_ref(), MAX_READ).await.ok().flatten())
                 }
             });
             let mut changed = false;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::granted::Addresses;
-use super::{Shared, Store, StoreError, connect, granted};
+use super::{Learned, Shared, Store, StoreError, connect, granted};
 use crate::settings::{CdnUrl, Limits, Settings, StoreSettings};
 
 /// For a connection and for an answer to begin; the settings may say less.
@@ -113,10 +113,8 @@ impl Store {
             credentials: None,
             expires: None,
             addresses: None,
-            single_writer: std::sync::atomic::AtomicBool::new(false),
-            only_md5: std::sync::atomic::AtomicBool::new(false),
             private: false,
-            signs_all: std::sync::atomic::AtomicBool::new(false),
+            learned: Learned::default(),
         };
         let store = Self::of(shared);
         let (off, misses, said) = (AtomicBool::new(false), AtomicU32::new(0), AtomicBool::new(false));

@@ -197,7 +197,9 @@ mod tests {
         for endpoint in ["https://s3.example", "http://localhost:9000", "http://127.0.0.1:9000", "http://[::1]:9000"] {
             assert!(is_private(endpoint), "{endpoint}");
         }
-        for endpoint in ["http://s3.example", "http://localhost.example", "http://10.0.0.1:9000", "http://127.0.0.1.nip.io", "x"] {
+        for endpoint in
+            ["http://s3.example", "http://localhost.example", "http://10.0.0.1:9000", "http://127.0.0.1.nip.io", "x"]
+        {
             assert!(!is_private(endpoint), "{endpoint}");
         }
     }

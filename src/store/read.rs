@@ -67,9 +67,15 @@ impl Store {
         Ok(self.read(key, Wanted::All(most)).await?.object)
     }
 
-    /// The whole object, of at most so many bytes, unless it is still the one with this ETag. A request either way, but an
+    /// The whole object, of at most so many bytes, unless it is still the one that is known. A request either way, but an
     /// answer without a body.
-    pub async fn get_if_changed(&self, key: &str, etag: &ETag, most: u64) -> Result<Option<Object>, StoreError> {
+    pub async fn get_if_changed(
+        &self,
+        key: &str,
+        known: Option<&ETag>,
+        most: u64,
+    ) -> Result<Option<Object>, StoreError> {
+        let Some(etag) = known else { return self.get_within(key, most).await.map(Some) };
         let object = match self.read_unless(key, Wanted::All(most), Some(etag), None).await {
             // Servers that refuse conditions, and those that ignore them, send all of it.
             Err(StoreError::Unsupported { .. }) => Some(self.get_within(key, most).await?),

@@ -79,12 +79,15 @@ async fn ranges_are_exact(store: Store) {
 async fn what_is_known_is_not_sent_again(store: Store) {
     let first = store.put("key", "one".into(), Condition::None).await.unwrap();
     let before = store.counts();
-    assert!(store.get_if_changed("key", &first, 64).await.unwrap().is_none());
+    assert!(store.get_if_changed("key", Some(&first), 64).await.unwrap().is_none());
     assert_eq!(store.counts().requests - before.requests, 1);
     let second = store.put("key", "two".into(), Condition::None).await.unwrap();
-    let object = store.get_if_changed("key", &first, 64).await.unwrap().unwrap();
+    let object = store.get_if_changed("key", Some(&first), 64).await.unwrap().unwrap();
     assert_eq!((object.body, object.etag), ("two".into(), second));
-    assert!(matches!(store.get_if_changed("missing", &first, 64).await.unwrap_err(), StoreError::NotFound { .. }));
+    assert!(matches!(
+        store.get_if_changed("missing", Some(&first), 64).await.unwrap_err(),
+        StoreError::NotFound { .. }
+    ));
 }
 
 async fn create_only_creates(store: Store) {

@@ -87,10 +87,7 @@ impl BucketSource {
         let name = &self.selector.name;
         let key = keys::reference(name);
         let mut followed = self.followed.lock().await;
-        let object = match &followed.etag {
-            Some(etag) => store.get_if_changed(&key, etag, MAX_READ as u64).await?,
-            None => Some(store.get_within(&key, MAX_READ as u64).await?),
-        };
+        let object = store.get_if_changed(&key, followed.etag.as_ref(), MAX_READ).await?;
         let Some(object) = object else { return Ok(None) };
         let Read { reference, etag } = version::parse_reference(store, key, object).await?;
         if !reference.is_visible() {

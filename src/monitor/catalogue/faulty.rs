@@ -66,12 +66,7 @@ impl Served {
         let server = server::Server::bind(&embedded, &["127.0.0.1:0".parse().unwrap()]).await.unwrap();
         let address = server.addresses()[0];
         tokio::spawn(server.run(std::future::pending()));
-        let settings = StoreSettings {
-            backend: Backend::Embedded { directory },
-            bucket: "workspaces".to_owned(),
-            limits: Limits::default(),
-            ca_bundle: None,
-        };
+        let settings = StoreSettings::embedded(&directory, "workspaces");
         let direct = Store::connect(&settings).await.unwrap();
         let consent = WriteConsent { yes: true, single_writer: false, ask: &|_| false };
         let bucket = Bucket::open_for_writing(&direct, &consent).await.unwrap().record.id;

@@ -11,7 +11,7 @@ use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::output::Silent;
 use crate::publish::{self, Publication, Publisher, Rollback};
-use crate::settings::{Backend, Limits, StoreSettings};
+use crate::settings::StoreSettings;
 use crate::store::Condition;
 use crate::store::bucket::WriteConsent;
 
@@ -25,12 +25,7 @@ struct Scene {
 impl Scene {
     async fn with(names: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let settings = StoreSettings {
-            backend: Backend::Embedded { directory: folder.path().join("data") },
-            bucket: "workspaces".to_owned(),
-            limits: Limits::default(),
-            ca_bundle: None,
-        };
+        let settings = StoreSettings::embedded(&folder.path().join("data"), "workspaces");
         let store = Store::connect(&settings).await.unwrap();
         let consent = WriteConsent { yes: true, single_writer: false, ask: &|_| false };
         let bucket = Bucket::open_for_writing(&store, &consent).await.unwrap().record.id;
