@@ -560,12 +560,7 @@ fn a_ref_that_does_not_parse_is_named_and_skipped() {
     environment.run(["upload", "bad", app.to_str().unwrap()]).ok();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let settings = workspace::settings::StoreSettings {
-            backend: workspace::settings::Backend::Embedded { directory: environment.path().join("data") },
-            bucket: "workspaces".to_owned(),
-            limits: workspace::settings::Limits::default(),
-            ca_bundle: None,
-        };
+        let settings = workspace::settings::StoreSettings::embedded(&environment.path().join("data"), "workspaces");
         let store = workspace::store::Store::connect(&settings).await.unwrap();
         let condition = workspace::store::Condition::None;
         store.put("refs/bad.json", "{\"format\":1,".into(), condition.clone()).await.unwrap();

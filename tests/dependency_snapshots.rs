@@ -4,14 +4,13 @@
 
 #[path = "support/cli.rs"]
 mod cli;
-#[path = "support/servers.rs"]
-mod servers;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use cli::{Ran, TestEnvironment};
+use workspace::settings::StoreSettings;
 use workspace::store::Store;
 
 /// An application whose installation needs a file outside, as others need a registry, and which starts by showing what was
@@ -82,7 +81,7 @@ impl Site {
     }
 
     fn keys(&self) -> Vec<String> {
-        let settings = servers::embedded(&self.environment.path().join("data"), "workspaces");
+        let settings = StoreSettings::embedded(&self.environment.path().join("data"), "workspaces");
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let objects =
             runtime.block_on(async { Store::connect(&settings).await.unwrap().list("data/app/").await.unwrap() });
@@ -155,7 +154,7 @@ fn a_snapshot_that_is_damaged_is_no_reason_not_to_start() {
     let site = Site::new("cache_dependencies: true\n");
     site.upload("one");
     site.run(&[]);
-    let settings = servers::embedded(&site.environment.path().join("data"), "workspaces");
+    let settings = StoreSettings::embedded(&site.environment.path().join("data"), "workspaces");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let pack = site.keys().into_iter().find(|key| key.contains("/deps/") && key.contains("/packs/")).unwrap();
     runtime.block_on(async {

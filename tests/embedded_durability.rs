@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use servers::{Server, embedded};
+use servers::Server;
 use workspace::embedded::{Embedded, EmbeddedError};
+use workspace::settings::StoreSettings;
 use workspace::store::{Condition, Store};
 
 fn content(writer: usize, round: usize) -> Bytes {
@@ -27,7 +28,7 @@ fn files_below(path: &Path) -> usize {
 async fn killed_during_puts(kills: u64) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
-    let settings = embedded(&path, "durable");
+    let settings = StoreSettings::embedded(&path, "durable");
     Store::connect(&settings).await.unwrap().create_bucket().await.unwrap();
     let mut expected: std::collections::BTreeMap<String, Vec<Bytes>> = std::collections::BTreeMap::new();
     for kill in 0..kills {
@@ -125,7 +126,7 @@ async fn only_this_user_can_look() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
-    let store = Store::connect(&embedded(&path, "private")).await.unwrap();
+    let store = Store::connect(&StoreSettings::embedded(&path, "private")).await.unwrap();
     store.create_bucket().await.unwrap();
     store.put("key", "x".into(), Condition::None).await.unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;

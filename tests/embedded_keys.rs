@@ -1,18 +1,13 @@
 //! Keys that a folder of files has trouble with, on the embedded store.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
-#[path = "support/servers.rs"]
-mod servers;
-
 use bytes::Bytes;
-use servers::embedded;
+use workspace::settings::StoreSettings;
 use workspace::store::{Condition, Store};
 
 #[tokio::test]
 async fn every_key_is_its_own_object() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::connect(&embedded(folder.path(), "keys")).await.unwrap();
+    let store = Store::connect(&StoreSettings::embedded(folder.path(), "keys")).await.unwrap();
     store.create_bucket().await.unwrap();
     let long = "x".repeat(1024);
     let slashes = "/".repeat(1000);

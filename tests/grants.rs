@@ -184,7 +184,7 @@ async fn the_store_on_this_machine_honours_grants_over_tcp() {
 #[tokio::test]
 async fn the_store_on_this_machine_is_signed_for_as_it_is_seen() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = servers::embedded(folder.path(), "workspaces");
+    let settings = StoreSettings::embedded(folder.path(), "workspaces");
     let store = Store::connect(&settings).await.unwrap();
     store.create_bucket().await.unwrap();
     store.put("some/key", "content".into(), workspace::store::Condition::None).await.unwrap();

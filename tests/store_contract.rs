@@ -7,7 +7,7 @@ mod contract;
 #[path = "support/servers.rs"]
 mod servers;
 
-use servers::{Server, embedded};
+use servers::Server;
 use ulid::Ulid;
 use workspace::cache::Cache;
 use workspace::format::Reference;
@@ -128,7 +128,7 @@ async fn first_writers_agree(settings: impl Fn(&str) -> StoreSettings) {
 #[tokio::test]
 async fn embedded_in_process() {
     let folder = tempfile::tempdir().unwrap();
-    holds(|bucket| embedded(folder.path(), bucket)).await;
+    holds(|bucket| StoreSettings::embedded(folder.path(), bucket)).await;
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn seaweedfs_increments() {
 #[tokio::test(flavor = "multi_thread")]
 async fn embedded_races_in_process() {
     let folder = tempfile::tempdir().unwrap();
-    let store = fresh(&embedded(folder.path(), "races")).await;
+    let store = fresh(&StoreSettings::embedded(folder.path(), "races")).await;
     race_of_creators(std::slice::from_ref(&store), 50, 50).await;
     race_of_increments(&[store], 8, 50).await;
 }
@@ -167,7 +167,7 @@ async fn embedded_races_between_processes() {
     let folder = tempfile::tempdir().unwrap();
     let (one, other) = (Server::workspace(folder.path()), Server::workspace(folder.path()));
     let stores = [
-        fresh(&embedded(folder.path(), "races")).await,
+        fresh(&StoreSettings::embedded(folder.path(), "races")).await,
         fresh(&one.settings("races")).await,
         fresh(&other.settings("races")).await,
     ];
@@ -178,8 +178,8 @@ async fn embedded_races_between_processes() {
 #[tokio::test]
 async fn embedded_buckets_are_opened_for_writing() {
     let folder = tempfile::tempdir().unwrap();
-    opens_for_writing(|bucket| embedded(folder.path(), bucket), true).await;
-    first_writers_agree(|bucket| embedded(folder.path(), bucket)).await;
+    opens_for_writing(|bucket| StoreSettings::embedded(folder.path(), bucket), true).await;
+    first_writers_agree(|bucket| StoreSettings::embedded(folder.path(), bucket)).await;
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn a_server_that_ignores_conditions_is_recognised() {
 #[tokio::test]
 async fn a_newer_bucket_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let store = fresh(&embedded(folder.path(), "newer")).await;
+    let store = fresh(&StoreSettings::embedded(folder.path(), "newer")).await;
     store.put("bucket.json", r#"{"format":2}"#.into(), Condition::None).await.unwrap();
     assert!(matches!(Bucket::open_for_reading(&store).await, Err(BucketError::Newer { format: 2, .. })));
     let writing = Bucket::open_for_writing(&store, &consent(true)).await;
@@ -207,7 +207,7 @@ async fn a_newer_bucket_is_refused() {
 #[tokio::test]
 async fn a_list_of_workspaces_reads_only_refs_that_have_changed() {
     let folder = tempfile::tempdir().unwrap();
-    let store = fresh(&embedded(&folder.path().join("data"), "workspaces")).await;
+    let store = fresh(&StoreSettings::embedded(&folder.path().join("data"), "workspaces")).await;
     let cache = Cache::at(Some(folder.path().join("cache")));
     let write = async |name: &str, collections: u64| {
         let reference = Reference { collections, ..Reference::claimed(Ulid::from_parts(1, 1)) };

@@ -20,6 +20,7 @@ use cli::{Ran, TestEnvironment};
 use engine::Engine;
 use workspace::hosts::Hosts;
 use workspace::names::WorkspaceName;
+use workspace::settings::StoreSettings;
 use workspace::store::bucket::{Bucket, WriteConsent};
 use workspace::store::{Condition, Store, StoreError};
 use workspace::upkeep::collect::{CollectError, Collector, Options, Report, Stage};
@@ -62,7 +63,7 @@ impl Site {
     /// Does something with the store itself.
     fn with_store<T>(&self, act: impl AsyncFnOnce(Store) -> T) -> T {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let settings = servers::embedded(&self.environment.path().join("data"), "workspaces");
+        let settings = StoreSettings::embedded(&self.environment.path().join("data"), "workspaces");
         runtime.block_on(async { act(Store::connect(&settings).await.unwrap()).await })
     }
 
@@ -402,7 +403,7 @@ async fn uploads_in_parts_that_nobody_ends_are_taken_back() {
     let server = servers::Server::seaweedfs();
     let weed = servers::s3(&server.endpoint, &server.access_key, &server.secret_key, "parts");
     let folder = tempfile::tempdir().unwrap();
-    for settings in [weed, servers::embedded(folder.path(), "parts")] {
+    for settings in [weed, StoreSettings::embedded(folder.path(), "parts")] {
         let store = Store::connect(&settings).await.unwrap();
         store.create_bucket().await.unwrap();
         for key in ["data/app/R/archives/A.tar.zst", "data/other/R/archives/B.tar.zst"] {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,18 @@ pub struct StoreSettings {
     pub limits: Limits,
     /// A PEM file of certificate authorities to trust beside the system's.
     pub ca_bundle: Option<PathBuf>,
+}
+
+impl StoreSettings {
+    /// A bucket in a folder of this machine.
+    pub fn embedded(directory: &Path, bucket: &str) -> Self {
+        Self {
+            backend: Backend::Embedded { directory: directory.to_owned() },
+            bucket: bucket.to_owned(),
+            limits: Limits::default(),
+            ca_bundle: None,
+        }
+    }
 }
 
 /// Where objects are kept.

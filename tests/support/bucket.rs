@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use workspace::format::host::Host;
 use workspace::format::{Reference, keys};
-use workspace::settings::{Backend, Limits, StoreSettings};
+use workspace::settings::StoreSettings;
 use workspace::store::{Condition, Store};
 
 use super::cli::TestEnvironment;
@@ -20,12 +20,7 @@ pub struct Bucket {
 impl Bucket {
     pub fn of(environment: &TestEnvironment) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let settings = StoreSettings {
-            backend: Backend::Embedded { directory: environment.path().join("data") },
-            bucket: "workspaces".to_owned(),
-            limits: Limits::default(),
-            ca_bundle: None,
-        };
+        let settings = StoreSettings::embedded(&environment.path().join("data"), "workspaces");
         let store = runtime.block_on(Store::connect(&settings)).unwrap();
         Self { store, runtime }
     }

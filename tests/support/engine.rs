@@ -12,7 +12,7 @@ use workspace::checkout::{CheckoutError, CheckoutOptions, CheckoutReport, Fetche
 use workspace::names::Selector;
 use workspace::output::Silent;
 use workspace::publish::{Publication, PublishError, Publisher, Report};
-use workspace::settings::{Backend, Limits, StoreSettings};
+use workspace::settings::StoreSettings;
 use workspace::store::Store;
 use workspace::store::bucket::WriteConsent;
 
@@ -30,12 +30,7 @@ impl Engine {
     /// With nothing in it.
     pub async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let settings = StoreSettings {
-            backend: Backend::Embedded { directory: folder.path().join("data") },
-            bucket: "workspaces".to_owned(),
-            limits: Limits::default(),
-            ca_bundle: None,
-        };
+        let settings = StoreSettings::embedded(&folder.path().join("data"), "workspaces");
         let store = Store::connect(&settings).await.unwrap();
         Self { store, cache: Cache::at(Some(folder.path().join("cache"))), folder, budget: Budget::default() }
     }

@@ -30,16 +30,6 @@ pub fn s3(endpoint: &str, access_key: &str, secret_key: &str, bucket: &str) -> S
     }
 }
 
-/// Settings for the embedded store in this process.
-pub fn embedded(directory: &Path, bucket: &str) -> StoreSettings {
-    StoreSettings {
-        backend: Backend::Embedded { directory: directory.to_owned() },
-        bucket: bucket.to_owned(),
-        limits: Limits::default(),
-        ca_bundle: None,
-    }
-}
-
 /// A command with nothing of the tester's own environment but what finds and runs programs.
 pub fn command(program: &str) -> Command {
     let mut command = Command::new(program);
