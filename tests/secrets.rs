@@ -209,7 +209,7 @@ fn the_secret_key_stays_in_the_processes_that_were_given_it() {
     // The application, and everything else that a run starts.
     let out = fs::File::create(environment.path().join("run.log")).unwrap();
     let mut run = command(&["run", "app", "--dir", "running", "-vv"]);
-    let running = Running(run.stdout(out.try_clone().unwrap()).stderr(out).spawn().unwrap());
+    let mut running = Running(run.stdout(out.try_clone().unwrap()).stderr(out).spawn().unwrap());
     let page = page(port, &environment.path().join("run.log"));
     assert!(page.ends_with("one"), "{page}");
     let members = family(running.0.id());
@@ -222,8 +222,9 @@ fn the_secret_key_stays_in_the_processes_that_were_given_it() {
             assert!(!has(&given, &secret) && !has(&given, &server.access_key), "{}", String::from_utf8_lossy(&given));
         }
     }
+    // Killed, it would leave its application behind.
     kill_process(Pid::from_child(&running.0), Signal::TERM).unwrap();
-    drop(running);
+    running.0.wait().unwrap();
 
     assert!(fs::read_to_string(&notes).unwrap().contains("GIT_OPTIONAL_LOCKS"), "git was not asked");
     let mut looked_at = 0;

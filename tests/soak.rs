@@ -1,7 +1,8 @@
-//! Everything at once for a long time, behind a proxy with random faults: a watch, a container that follows, other uploads and
-//! collections. What runs long must not grow, and when the faults end everything must come to the same.
+//! Everything at once for a long time, behind a proxy with random faults: a watch, an application that follows, other uploads and
+//! collections; and a monitor on the real Docker Engine. What runs long must not grow, and when the faults end everything must
+//! come to the same.
 //!
-//! `SOAK_SECONDS` says how long; `scripts/soak` takes an hour.
+//! `SOAK_SECONDS` says how long; `scripts/soak` takes an hour. The monitor needs the images that `scripts/images` builds.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
@@ -11,9 +12,12 @@
 mod cli;
 #[path = "support/faults.rs"]
 mod faults;
+#[path = "support/monitored.rs"]
+mod monitored;
 #[path = "support/servers.rs"]
 mod servers;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -24,7 +28,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use cli::{Ran, TestEnvironment};
-use faults::{Fault, Proxy, Request};
+use faults::{Director, Fault, Proxy, Request};
+use monitored::{Site, containers, get, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 use servers::{Server, free_port};
 
 /// Without `SOAK_SECONDS`.
@@ -57,13 +63,32 @@ impl Sample {
 struct Long {
     name: &'static str,
     child: Child,
-    samples: Vec<Sample>,
+    taken: Vec<Sample>,
 }
 
 impl Drop for Long {
     fn drop(&mut self) {
+        // Killed, it would leave its application behind.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let asked = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && asked.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Long {
+    fn start(name: &'static str, mut command: Command, log: &Path) -> Self {
+        let log = fs::File::create(log).unwrap();
+        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        Self { name, child, taken: Vec::new() }
+    }
+
+    fn sample(&mut self) {
+        assert!(self.child.try_wait().unwrap().is_none(), "{} has ended", self.name);
+        self.taken.extend(Sample::of(self.child.id()));
     }
 }
 
@@ -73,40 +98,64 @@ fn median(samples: &[Sample], of: impl Fn(&Sample) -> u64) -> u64 {
     values[values.len() / 2]
 }
 
-impl Long {
-    fn start(name: &'static str, mut command: Command, log: &Path) -> Self {
-        let log = fs::File::create(log).unwrap();
-        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        Self { name, child, samples: Vec::new() }
+/// The last third takes hardly more than the one before: 15 % and 8 MiB, 8 files, 8 threads (pools come and go).
+fn is_flat(name: &str, samples: &[Sample]) {
+    let third = samples.len() / 3;
+    let (second, last) = (&samples[third..2 * third], &samples[2 * third..]);
+    let of = |of: fn(&Sample) -> u64| (median(second, of), median(last, of));
+    let (resident, files, threads) =
+        (of(|sample| sample.resident), of(|sample| sample.files), of(|sample| sample.threads));
+    eprintln!(
+        "{name}: {} samples; medians of the second and the last third: {} and {} KiB, {} and {} files, {} and {} threads",
+        samples.len(),
+        resident.0,
+        resident.1,
+        files.0,
+        files.1,
+        threads.0,
+        threads.1
+    );
+    assert!(resident.1 <= resident.0 * 115 / 100 + (8 << 10), "{name} grows");
+    assert!(files.1 <= files.0 + 8, "{name} keeps files open");
+    assert!(threads.1 <= threads.0 + 8, "{name} keeps threads");
+}
+
+/// One request in some fails, in one of many ways, while that is switched on; and how many have.
+#[derive(Clone, Default)]
+struct Weather {
+    bad: Arc<AtomicBool>,
+    faults: Arc<AtomicU64>,
+}
+
+impl Weather {
+    fn set(&self, bad: bool) {
+        self.bad.store(bad, Ordering::SeqCst);
     }
 
-    fn sample(&mut self) {
-        assert!(self.child.try_wait().unwrap().is_none(), "{} has ended", self.name);
-        self.samples.extend(Sample::of(self.child.id()));
+    fn faults(&self) -> u64 {
+        self.faults.load(Ordering::SeqCst)
     }
+}
 
-    /// The last third takes hardly more than the one before: 15 % and 8 MiB, 8 files, 8 threads (pools come and go).
-    fn is_flat(&self) {
-        let third = self.samples.len() / 3;
-        let (second, last) = (&self.samples[third..2 * third], &self.samples[2 * third..]);
-        let of = |of: fn(&Sample) -> u64| (median(second, of), median(last, of));
-        let (resident, files, threads) =
-            (of(|sample| sample.resident), of(|sample| sample.files), of(|sample| sample.threads));
-        eprintln!(
-            "{}: {} samples; medians of the second and the last third: {} and {} KiB, {} and {} files, {} and {} threads",
-            self.name,
-            self.samples.len(),
-            resident.0,
-            resident.1,
-            files.0,
-            files.1,
-            threads.0,
-            threads.1
-        );
-        assert!(resident.1 <= resident.0 * 115 / 100 + (8 << 10), "{} grows", self.name);
-        assert!(files.1 <= files.0 + 8, "{} keeps files open", self.name);
-        assert!(threads.1 <= threads.0 + 8, "{} keeps threads", self.name);
+impl Director for Weather {
+    fn fault(&self, _request: &Request) -> Fault {
+        if !self.bad.load(Ordering::SeqCst) || fastrand::u32(0..ONE_IN) > 0 {
+            return Fault::None;
+        }
+        self.faults.fetch_add(1, Ordering::SeqCst);
+        match fastrand::u32(0..6) {
+            0 => Fault::DropBefore,
+            1 => Fault::DropAfter,
+            2 => Fault::Answer(503, "SlowDown"),
+            3 => Fault::AnswerAfter(500, "InternalError"),
+            4 => Fault::Truncate,
+            _ => Fault::Delay(Duration::from_millis(300)),
+        }
     }
+}
+
+fn seconds() -> u64 {
+    std::env::var("SOAK_SECONDS").ok().map_or(SHORT, |text| text.parse().unwrap())
 }
 
 fn served(port: u16) -> Option<String> {
@@ -120,28 +169,11 @@ fn served(port: u16) -> Option<String> {
 
 #[test]
 fn slow_soak_everything_at_once_behind_faults_stays_flat_and_converges() {
-    let seconds = std::env::var("SOAK_SECONDS").ok().map_or(SHORT, |text| text.parse().unwrap());
+    let seconds = seconds();
     let server = Server::seaweedfs();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (failing, faults) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
-    let director = {
-        let (failing, faults) = (Arc::clone(&failing), Arc::clone(&faults));
-        move |_: &Request| {
-            if !failing.load(Ordering::SeqCst) || fastrand::u32(0..ONE_IN) > 0 {
-                return Fault::None;
-            }
-            faults.fetch_add(1, Ordering::SeqCst);
-            match fastrand::u32(0..6) {
-                0 => Fault::DropBefore,
-                1 => Fault::DropAfter,
-                2 => Fault::Answer(503, "SlowDown"),
-                3 => Fault::AnswerAfter(500, "InternalError"),
-                4 => Fault::Truncate,
-                _ => Fault::Delay(Duration::from_millis(300)),
-            }
-        }
-    };
-    let proxy = runtime.block_on(Proxy::start(&server.endpoint, Arc::new(director)));
+    let weather = Weather::default();
+    let proxy = runtime.block_on(Proxy::start(&server.endpoint, Arc::new(weather.clone())));
     let environment = Arc::new(TestEnvironment::new());
     let command = {
         let (environment, endpoint) = (Arc::clone(&environment), proxy.endpoint.clone());
@@ -155,7 +187,6 @@ fn slow_soak_everything_at_once_behind_faults_stays_flat_and_converges() {
     };
     let ran = |arguments: &[&str]| Ran::from(command(arguments).output().unwrap());
     // The first uploads without faults.
-    failing.store(false, Ordering::SeqCst);
     let (tree, other, port) = (environment.folder("tree"), environment.folder("other"), free_port());
     let yaml = format!(
         "start: exec python3 -m http.server --bind 127.0.0.1 $PORT\nruntime: custom\nimage: x\nport: {port}\nhealth: /version\n"
@@ -172,7 +203,7 @@ fn slow_soak_everything_at_once_behind_faults_stays_flat_and_converges() {
         Long::start("watch", command(&["upload", "app", tree_text, "--watch"]), &logs.join("watch")),
         Long::start("run --follow", command(&["run", "app", "--follow", "--dir", "running"]), &logs.join("run")),
     ];
-    failing.store(true, Ordering::SeqCst);
+    weather.set(true);
 
     let (began, mut saves) = (Instant::now(), 0_u64);
     let until = Duration::from_secs(seconds);
@@ -193,7 +224,7 @@ fn slow_soak_everything_at_once_behind_faults_stays_flat_and_converges() {
         processes.iter_mut().for_each(Long::sample);
         std::thread::sleep(Duration::from_millis(400));
     }
-    failing.store(false, Ordering::SeqCst);
+    weather.set(false);
 
     // Everything comes to the same.
     fs::write(tree.join("version"), "the last one").unwrap();
@@ -216,9 +247,70 @@ fn slow_soak_everything_at_once_behind_faults_stays_flat_and_converges() {
     eprintln!(
         "{seconds} s: {saves} saves, {uploads} other uploads, {collections} collections, {failed} of them failed; {} faults in {} \
          requests; all the same after {:.1} s",
-        faults.load(Ordering::SeqCst),
+        weather.faults(),
         proxy.requests(),
         converged.as_secs_f64()
     );
-    processes.iter().for_each(Long::is_flat);
+    for process in &processes {
+        is_flat(process.name, &process.taken);
+    }
+}
+
+/// Every version that is published reaches the container or is told to be bad, and not one request of its users fails.
+#[test]
+fn slow_soak_of_a_monitor_behind_faults_stays_flat_and_leaves_no_gap() {
+    let seconds = seconds();
+    let mut site = Site::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let weather = Weather::default();
+    let (server, ..) = site.keys();
+    let proxy = runtime.block_on(Proxy::start_on(site.gateway, &server, Arc::new(weather.clone())));
+    site.behind(&proxy.endpoint);
+    let name = site.name("soak");
+    site.upload(&name, "0", &[]);
+    site.start();
+    site.live(&name, 1);
+    site.answers(&name, "/", "0");
+    let (address, host) = site.address(&name);
+    weather.set(true);
+
+    let (began, until) = (Instant::now(), Duration::from_secs(seconds));
+    let (mut versions, mut failed, mut asked, mut seen) = (0_u64, 0, 0, BTreeSet::new());
+    let mut taken = Vec::new();
+    while began.elapsed() < until {
+        versions += 1;
+        let is_bad = versions.is_multiple_of(10);
+        let files: &[(&str, &str)] = if is_bad { &[("server.js", "process.exit(1)")] } else { &[] };
+        site.tree(&if is_bad { "bad".to_owned() } else { versions.to_string() }, files);
+        let uploaded = site.workspace().args(["upload", &name, "--yes", "tree"]).output().unwrap();
+        failed += u32::from(!uploaded.status.success());
+        for look in 0..40 {
+            let answer =
+                get(&address, &host, "/").unwrap_or_else(|error| panic!("a gap, {:?} in: {error}", began.elapsed()));
+            seen.insert(answer);
+            asked += 1;
+            if look % 10 == 0 {
+                taken.push(Sample::of(site.monitor_id()).expect("the monitor has ended"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    weather.set(false);
+
+    let ended = Instant::now();
+    site.upload(&name, "the last one", &[]);
+    site.answers(&name, "/", "the last one");
+    let converged = ended.elapsed();
+    wait_until("the release before to be removed", || (containers(&name).len() == 1).then_some(()));
+    eprintln!(
+        "{seconds} s: {versions} versions, {failed} uploads failed; {} versions were served in {asked} requests; {} faults in {} \
+         requests to the store; the last one served after {:.1} s",
+        seen.len(),
+        weather.faults(),
+        proxy.requests(),
+        converged.as_secs_f64()
+    );
+    assert!(!seen.contains("bad"), "a bad release was served");
+    assert!(seen.len() as u64 > versions / 10, "hardly any version was served: {seen:?}");
+    is_flat("monitor", &taken);
 }

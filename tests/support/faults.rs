@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "no test file uses everything")]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -116,10 +116,15 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Proxy {
-    /// In front of a server.
+    /// In front of a server, for this machine.
     pub async fn start(upstream: &str, director: Arc<dyn Director>) -> Self {
+        Self::start_on(Ipv4Addr::LOCALHOST.into(), upstream, director).await
+    }
+
+    /// In front of a server, at an address of this machine.
+    pub async fn start_on(address: IpAddr, upstream: &str, director: Arc<dyn Director>) -> Self {
         let upstream: SocketAddr = upstream.strip_prefix("http://").unwrap().parse().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let count = Arc::new(AtomicU64::new(0));
         let under_way = Arc::new(AtomicU64::new(0));

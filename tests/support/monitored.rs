@@ -70,7 +70,10 @@ struct Router {
 pub struct Site {
     folder: tempfile::TempDir,
     kept: Kept,
-    gateway: IpAddr,
+    /// Where the server is reached instead.
+    front: Option<String>,
+    /// This machine as containers reach it.
+    pub gateway: IpAddr,
     runtime: tokio::runtime::Runtime,
     store: Store,
     engine: String,
@@ -110,6 +113,7 @@ impl Site {
         Self {
             folder: tempfile::tempdir().unwrap(),
             kept,
+            front: None,
             gateway,
             runtime,
             store,
@@ -155,12 +159,18 @@ impl Site {
 
     /// Endpoint, access key and secret key.
     pub fn keys(&self) -> (String, String, String) {
-        match &self.kept {
+        let (endpoint, access_key, secret_key) = match &self.kept {
             Kept::Seaweed(server) => (server.endpoint.clone(), server.access_key.clone(), server.secret_key.clone()),
             Kept::Own { port, .. } => {
                 (format!("http://{}:{port}", self.gateway), ACCESS_KEY.to_owned(), SECRET_KEY.to_owned())
             }
-        }
+        };
+        (self.front.clone().unwrap_or(endpoint), access_key, secret_key)
+    }
+
+    /// From now on everybody but the test itself reaches the server at this endpoint.
+    pub fn behind(&mut self, endpoint: &str) {
+        self.front = Some(endpoint.to_owned());
     }
 
     /// What must be seen nowhere in a container.
@@ -255,6 +265,11 @@ impl Site {
         let log = File::options().create(true).append(true).open(self.path("monitor.log")).unwrap();
         let child = self.monitor_command().stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         assert!(self.monitor.replace(child).is_none(), "one monitor at a time");
+    }
+
+    /// The monitor's process.
+    pub fn monitor_id(&self) -> u32 {
+        self.monitor.as_ref().unwrap().id()
     }
 
     /// Ends the monitor as a power switch would.
