@@ -75,6 +75,16 @@ fn slow_docker_compose_file_brings_monitor_and_traefik() {
     run(&mut project.command(&["up", "--detach", "--wait"]));
     let monitor = project.address("MONITOR_PORT");
     assert!(get(&monitor, "monitor", "/healthz").unwrap().starts_with("waiting: "));
+    // It has the socket, and nothing else that it doesn't need.
+    for service in ["monitor", "traefik"] {
+        let status = run(&mut project.command(&["exec", "-T", service, "cat", "/proc/1/status"]));
+        let bounding = if service == "monitor" { "CapBnd:\t0000000000000000" } else { "CapBnd:\t0000000000000400" };
+        for line in ["NoNewPrivs:\t1", bounding] {
+            assert!(status.contains(line), "{service} lacks `{line}`: {status}");
+        }
+        let written = project.command(&["exec", "-T", service, "touch", "/planted"]).output().unwrap();
+        assert!(!written.status.success(), "{service} writes to its root");
+    }
 
     site.upload(&name, "one", &[]);
     site.live(&name, 1);
