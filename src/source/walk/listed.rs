@@ -70,9 +70,9 @@ impl Inside<'_> {
 
 /// What git tracks and has not checked out, so that the version goes without it. `empty`: submodules that are.
 pub(super) fn gaps(repositories: &[Arc<Listed>], empty: &[String], root: &Path) -> Vec<String> {
-    let skipped = repositories.iter().flat_map(|one| {
-        one.listing.skipped.iter().map(move |path| [one.prefix.as_bytes(), path.as_slice()].concat())
-    });
+    let skipped = repositories
+        .iter()
+        .flat_map(|one| one.listing.skipped.iter().map(move |path| [one.prefix.as_bytes(), path.as_slice()].concat()));
     let missing = skipped.filter(|path| root.join(OsStr::from_bytes(path)).symlink_metadata().is_err());
     let mut skipped: Vec<String> = missing.map(|path| String::from_utf8_lossy(&path).into_owned()).collect();
     skipped.sort_unstable();
