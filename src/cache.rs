@@ -18,6 +18,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use ulid::Ulid;
 
 use crate::format::Hash;
@@ -51,17 +53,12 @@ impl Cache {
 
     /// The index of a folder; an empty one where none can be read.
     pub fn index(&self, tree: &Path) -> Index {
-        self.read(&index_name(tree))
-            .filter(|bytes| bytes.first() == Some(&INDEX_FORMAT))
-            .and_then(|bytes| postcard::from_bytes(&bytes[1..]).ok())
-            .unwrap_or_default()
+        self.read_as(INDEX_FORMAT, &index_name(tree)).unwrap_or_default()
     }
 
     /// Keeps the index of a folder.
     pub fn save_index(&self, tree: &Path, index: &Index) {
-        if let Ok(bytes) = postcard::to_extend(index, vec![INDEX_FORMAT]) {
-            self.write(&index_name(tree), &bytes);
-        }
+        self.write_as(INDEX_FORMAT, &index_name(tree), index);
     }
 
     /// A manifest's object.
@@ -98,8 +95,7 @@ impl Cache {
 
     /// The refs of a store as they were listed last: name, ETag and content.
     pub fn references(&self, identity: &str) -> Vec<(String, String, Vec<u8>)> {
-        let bytes = self.read(&references_name(identity)).filter(|bytes| bytes.first() == Some(&REFERENCES_FORMAT));
-        bytes.and_then(|bytes| postcard::from_bytes(&bytes[1..]).ok()).unwrap_or_default()
+        self.read_as(REFERENCES_FORMAT, &references_name(identity)).unwrap_or_default()
     }
 
     /// Keeps them, as far as [`MOST_REFERENCES`] goes.
@@ -109,10 +105,7 @@ impl Cache {
             bytes += content.len();
             bytes <= MOST_REFERENCES
         });
-        let kept: Vec<_> = fits.collect();
-        if let Ok(bytes) = postcard::to_extend(&kept, vec![REFERENCES_FORMAT]) {
-            self.write(&references_name(identity), &bytes);
-        }
+        self.write_as(REFERENCES_FORMAT, &references_name(identity), &fits.collect::<Vec<_>>());
     }
 
     /// The newest version of a workspace that this machine knows of.
@@ -123,6 +116,18 @@ impl Cache {
     /// Remembers it.
     pub fn save_seen(&self, root: Ulid, version: Ulid) {
         self.write(&format!("seen/{root}"), version.to_string().as_bytes());
+    }
+
+    /// What lies there, if it has this layout.
+    fn read_as<T: DeserializeOwned>(&self, format: u8, name: &str) -> Option<T> {
+        let bytes = self.read(name)?;
+        postcard::from_bytes(bytes.strip_prefix(&[format])?).ok()
+    }
+
+    fn write_as<T: Serialize>(&self, format: u8, name: &str, value: &T) {
+        if let Ok(bytes) = postcard::to_extend(value, vec![format]) {
+            self.write(name, &bytes);
+        }
     }
 
     fn read(&self, name: &str) -> Option<Vec<u8>> {

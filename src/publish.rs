@@ -39,7 +39,7 @@ use crate::version::VersionError;
 pub use attempt::{Publisher, Session};
 pub use decide::{Changed, Decided, DecisionError, decide, set_retry, set_route, set_stopped};
 pub use look::{Look, preview, survey};
-pub use remove::{Removed, remove, remove_remains};
+pub use remove::{Removed, may_delete, remove, remove_remains};
 pub use rollback::{Basis, Rollback, RolledBack};
 pub use swap::{Swapped, pause, swap};
 pub use tag::{Tagged, remove_tag, set_tag};

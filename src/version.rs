@@ -153,7 +153,7 @@ impl fmt::Display for Skipped {
 
 /// Reads all refs, by name. Those of deleted workspaces and of mere claims are among them.
 pub async fn all_references(store: &Store) -> Result<(Vec<(WorkspaceName, Read)>, Vec<Skipped>), VersionError> {
-    all_references_but(store, HashMap::new()).await
+    all_references_but(store, &mut HashMap::new()).await
 }
 
 /// The same, with what this machine remembers: a ref whose ETag is listed as it was then is not read again.
@@ -166,11 +166,11 @@ pub async fn all_references_cached(
     let parsed = |(name, etag, bytes): (String, String, Vec<u8>)| {
         Some((name.parse().ok()?, Read { reference: Reference::parse(&bytes).ok()?, etag: ETag::new(etag) }))
     };
-    let known: HashMap<WorkspaceName, Read> = kept.into_iter().filter_map(parsed).collect();
-    let before: HashMap<WorkspaceName, ETag> =
-        known.iter().map(|(name, read)| (name.clone(), read.etag.clone())).collect();
-    let (found, skipped) = all_references_but(store, known).await?;
-    if found.len() != before.len() || found.iter().any(|(name, read)| before.get(name) != Some(&read.etag)) {
+    let mut known: HashMap<WorkspaceName, Read> = kept.into_iter().filter_map(parsed).collect();
+    let before = known.len();
+    let (found, skipped) = all_references_but(store, &mut known).await?;
+    // Unless all of them are as they were, and there are no others.
+    if !known.is_empty() || found.len() != before {
         let row =
             |(name, read): &(WorkspaceName, Read)| (name.to_string(), read.etag.to_string(), read.reference.to_bytes());
         cache.save_references(&identity, &found.iter().map(row).collect::<Vec<_>>());
@@ -178,17 +178,19 @@ pub async fn all_references_cached(
     Ok((found, skipped))
 }
 
+/// Takes out of `known` what is listed as it was then, and reads the others.
 async fn all_references_but(
     store: &Store,
-    mut known: HashMap<WorkspaceName, Read>,
+    known: &mut HashMap<WorkspaceName, Read>,
 ) -> Result<(Vec<(WorkspaceName, Read)>, Vec<Skipped>), VersionError> {
     let mut skipped = Vec::new();
     let mut names = Vec::new();
     for object in store.list(keys::REFS).await? {
         match keys::name_of_reference(&object.key) {
             Some(name) => {
-                let known = known.remove(&name).filter(|read| read.etag == object.etag);
-                names.push((name, known));
+                let unchanged = known.get(&name).is_some_and(|read| read.etag == object.etag);
+                let read = if unchanged { known.remove(&name) } else { None };
+                names.push((name, read));
             }
             None => skipped.push(Skipped::Foreign { key: object.key }),
         }

@@ -37,19 +37,9 @@ use workspace::upkeep::verify::{Options as VerifyOptions, Verifier};
 use workspace::version;
 
 /// What can happen to a request.
-const FAULTS: [Fault; 11] = [
-    Fault::DropBefore,
-    Fault::DropAfter,
-    Fault::Answer(500, "InternalError"),
-    Fault::Answer(503, "SlowDown"),
-    Fault::Answer(403, "AccessDenied"),
-    Fault::Answer(412, "PreconditionFailed"),
-    Fault::Answer(409, "ConditionalRequestConflict"),
-    Fault::AnswerAfter(500, "InternalError"),
-    Fault::Stall,
-    Fault::Truncate,
-    Fault::Delay(Duration::from_millis(20)),
-];
+fn faults() -> impl Iterator<Item = Fault> {
+    faults::COMMON.into_iter().chain([Fault::Delay(Duration::from_millis(20))])
+}
 
 /// One fault at one request.
 struct At {
@@ -179,7 +169,7 @@ async fn an_upload_survives_every_fault_at_every_request() {
     // The first version, and the one after it.
     for second in [false, true] {
         let mut cases = 0;
-        for (number, fault) in FAULTS.into_iter().enumerate() {
+        for (number, fault) in faults().enumerate() {
             for request in 0.. {
                 let name: WorkspaceName = format!("up-{second}-{number}-{request}").parse().unwrap();
                 let case = format!("{fault:?} at request {request} of {name}");
@@ -217,7 +207,7 @@ async fn an_upload_survives_every_fault_at_every_request() {
                 site.is_clean(&name, &case).await;
             }
         }
-        assert!(cases >= FAULTS.len() * 3, "{cases}");
+        assert!(cases >= faults().count() * 3, "{cases}");
         println!("{cases} cases of an upload, second version: {second}");
     }
 }
@@ -239,7 +229,7 @@ async fn syncs_survive(changes: bool) {
     let source = site.folder.path().join("source");
     let (old, new) = (tree([("a", file("old"))]), tree([("a", file("new")), ("b", file(&"b ".repeat(3_000)))]));
     let mut cases = 0;
-    for (number, fault) in FAULTS.into_iter().enumerate() {
+    for (number, fault) in faults().enumerate() {
         for request in 0.. {
             let name: WorkspaceName = format!("sync-{number}-{request}").parse().unwrap();
             let case = format!("{fault:?} at request {request} of {name}");
@@ -283,7 +273,7 @@ async fn syncs_survive(changes: bool) {
             site.is_clean(&name, &case).await;
         }
     }
-    assert!(cases >= FAULTS.len() * 2, "{cases}");
+    assert!(cases >= faults().count() * 2, "{cases}");
     println!("{cases} cases of a sync, which changes something: {changes}");
 }
 
@@ -318,7 +308,7 @@ async fn a_download_survives_every_fault_at_every_request() {
     write(&source, &first());
     site.upload(&site.direct, &Cache::at(None), &name, &source).await.unwrap();
     let mut cases = 0;
-    for fault in FAULTS.into_iter().chain([Fault::Flip]) {
+    for fault in faults().chain([Fault::Flip]) {
         for request in 0.. {
             let case = format!("{fault:?} at request {request}");
             let _ = std::fs::remove_dir_all(&target);
@@ -343,7 +333,7 @@ async fn a_download_survives_every_fault_at_every_request() {
             assert_eq!(trees::read(&target), first(), "{case}");
         }
     }
-    assert!(cases >= FAULTS.len() * 3, "{cases}");
+    assert!(cases >= faults().count() * 3, "{cases}");
     println!("{cases} cases of a download");
 }
 
@@ -412,7 +402,7 @@ async fn slow_every_change_survives_every_fault_at_every_request() {
     let source = site.folder.path().join("source");
     for change in [Change::Tag, Change::Rollback, Change::Retention, Change::Collection, Change::Deletion] {
         let mut cases = 0;
-        for (number, fault) in FAULTS.into_iter().enumerate() {
+        for (number, fault) in faults().enumerate() {
             for request in 0.. {
                 let name: WorkspaceName = format!("{change:?}-{number}-{request}").to_lowercase().parse().unwrap();
                 let case = format!("{fault:?} at request {request} of {name}");
@@ -451,7 +441,7 @@ async fn slow_every_change_survives_every_fault_at_every_request() {
                 }
             }
         }
-        assert!(cases >= FAULTS.len(), "{cases}");
+        assert!(cases >= faults().count(), "{cases}");
         println!("{cases} cases of {change:?}");
     }
 }

@@ -18,6 +18,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::faults::header;
+
 /// Bytes that are taken at once.
 const PIECE: usize = 16 << 10;
 /// Pieces on their way on one connection: with a round trip of 20 ms one connection alone can fill 100 Mbit/s.
@@ -254,16 +256,10 @@ impl Requests {
 }
 
 fn body(head: &str) -> Body {
-    let header = |name: &str| {
-        head.lines().find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
-        })
-    };
-    if header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
+    if header(head, "transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
         return Body::Chunks([0; 5]);
     }
-    match header("content-length").and_then(|length| length.parse().ok()) {
+    match header(head, "content-length").and_then(|length| length.parse().ok()) {
         None | Some(0) => Body::None,
         Some(length) => Body::Length(length),
     }

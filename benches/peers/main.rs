@@ -19,6 +19,8 @@ mod results;
 mod tools;
 mod trees;
 
+#[path = "../../tests/support/faults.rs"]
+mod faults;
 #[path = "../../tests/support/servers.rs"]
 mod servers;
 

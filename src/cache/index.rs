@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{MapAccess, Visitor};
 use serde::ser::SerializeMap;
@@ -22,10 +23,17 @@ const AT_REST: i64 = 2_000_000_000;
 pub struct Index {
     /// The paths of what was kept, one after the other.
     text: String,
-    /// Where each path ends in the text.
-    kept: Vec<(usize, Remembered)>,
-    /// What was learned since. It counts first.
+    /// What was kept, in the order of paths.
+    kept: Vec<Kept>,
+    /// What was learned since, in whatever order files were read. It counts first.
     learned: BTreeMap<String, Remembered>,
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    /// Where its path lies in the text.
+    path: Range<usize>,
+    remembered: Remembered,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -48,11 +56,13 @@ impl Remembered {
 impl Index {
     /// The digest of a file that looks as it did when it was hashed.
     pub fn find(&self, path: &str, stat: &Stat) -> Option<Hash> {
-        if let Some(learned) = self.learned.get(path) {
-            return learned.hash(stat);
-        }
-        let at = self.at_or_after(path);
-        (at < self.kept.len() && self.path(at) == path).then(|| self.kept[at].1.hash(stat)).flatten()
+        self.find_at(self.kept.partition_point(|kept| self.path(kept) < path), path, stat)
+    }
+
+    /// The same, where it is known which kept path is the first that doesn't come before this one.
+    fn find_at(&self, at: usize, path: &str, stat: &Stat) -> Option<Hash> {
+        let kept = || self.kept.get(at).filter(|kept| self.path(kept) == path).map(|kept| &kept.remembered);
+        self.learned.get(path).or_else(kept)?.hash(stat)
     }
 
     /// The same for paths that are asked for in their order.
@@ -80,28 +90,18 @@ impl Index {
 
     /// Adds a path that comes after all others.
     fn push(&mut self, path: &str, remembered: Remembered) {
+        let start = self.text.len();
         self.text.push_str(path);
-        self.kept.push((self.text.len(), remembered));
+        self.kept.push(Kept { path: start..self.text.len(), remembered });
     }
 
-    fn path(&self, at: usize) -> &str {
-        let start = if at == 0 { 0 } else { self.kept[at - 1].0 };
-        &self.text[start..self.kept[at].0]
-    }
-
-    /// The first kept path that doesn't come before this one.
-    fn at_or_after(&self, path: &str) -> usize {
-        let (mut low, mut high) = (0, self.kept.len());
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            if self.path(middle) < path { low = middle + 1 } else { high = middle }
-        }
-        low
+    fn path(&self, kept: &Kept) -> &str {
+        &self.text[kept.path.clone()]
     }
 
     /// Everything, in the order of paths.
     fn iter(&self) -> impl Iterator<Item = (&str, &Remembered)> {
-        let mut kept = (0..self.kept.len()).map(|at| (self.path(at), &self.kept[at].1)).peekable();
+        let mut kept = self.kept.iter().map(|kept| (self.path(kept), &kept.remembered)).peekable();
         let mut learned = self.learned.iter().map(|(path, remembered)| (path.as_str(), remembered)).peekable();
         std::iter::from_fn(move || match (kept.peek(), learned.peek()) {
             (Some((old, _)), Some((new, _))) if old < new => kept.next(),
@@ -127,14 +127,8 @@ impl InOrder<'_> {
     /// The digest of a file that looks as it did when it was hashed. No path may come before the one asked for last.
     pub fn find(&mut self, path: &str, stat: &Stat) -> Option<Hash> {
         let index = self.index;
-        while self.at < index.kept.len() && index.path(self.at) < path {
-            self.at += 1;
-        }
-        if let Some(learned) = index.learned.get(path) {
-            return learned.hash(stat);
-        }
-        let (_, kept) = index.kept.get(self.at)?;
-        (index.path(self.at) == path).then(|| kept.hash(stat)).flatten()
+        self.at += index.kept[self.at..].iter().take_while(|kept| index.path(kept) < path).count();
+        index.find_at(self.at, path, stat)
     }
 }
 
@@ -168,7 +162,7 @@ impl<'de> Deserialize<'de> for Index {
                 let mut index = Index::default();
                 while let Some((path, remembered)) = map.next_entry::<&str, Remembered>()? {
                     // Maps that were kept in no order are still read.
-                    if index.kept.is_empty() || index.path(index.kept.len() - 1) < path {
+                    if index.kept.last().is_none_or(|last| index.path(last) < path) {
                         index.push(path, remembered);
                     } else {
                         index.learned.insert(path.to_owned(), remembered);

@@ -91,7 +91,7 @@ async fn remove_one(
     let mut attempts = 0;
     if !found.reference.deleted {
         // Whoever may write the ref and not delete would hide a workspace, and free nothing.
-        store.may_delete(&Keys::new(name, root).collection(Ulid::generate())).await?;
+        may_delete(store, &Keys::new(name, root)).await?;
     }
     while !found.reference.deleted {
         if let Some(row) = found.reference.rows.iter().find(|row| row.is_locked(super::now())) {
@@ -130,6 +130,11 @@ async fn remove_one(
         hidden: deletion.hidden,
         refused: deletion.refused.into_iter().map(|(key, _)| key).collect(),
     })
+}
+
+/// Fails where these keys may not delete the data of a workspace. Asked before its ref is changed.
+pub async fn may_delete(store: &Store, keys: &Keys) -> Result<(), StoreError> {
+    store.may_delete(&keys.collection(Ulid::generate())).await
 }
 
 async fn remove_reference(store: &Store, name: &WorkspaceName, etag: &ETag) -> Result<(), VersionError> {

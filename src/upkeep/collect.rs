@@ -319,6 +319,7 @@ impl Collector<'_> {
     ) -> Result<bool, CollectError> {
         let (now, grace) = (Timestamp::now(), signed(options.grace));
         let mut reference = read.reference;
+        let keys = Keys::new(name, reference.root);
         let locked = reference.rows.iter().filter(|row| row.is_locked(now));
         report.locked = locked.map(|row| Locked { version: row.number, until: row.locked_until }).collect();
         if reference.retention.is_some() {
@@ -326,8 +327,7 @@ impl Collector<'_> {
             thin(&mut reference, now);
             let trimmed = before - reference.rows.len();
             if trimmed > 0 && !options.dry_run {
-                let unused = Keys::new(name, reference.root).collection(Ulid::generate());
-                self.store.may_delete(&unused).await?;
+                publish::may_delete(self.store, &keys).await?;
                 if let Swapped::Done(_) = swap(self.store, name, Some(&read.etag), reference, None).await? {
                     report.trimmed += trimmed;
                 }
@@ -335,7 +335,6 @@ impl Collector<'_> {
             }
             report.trimmed += trimmed;
         }
-        let keys = Keys::new(name, reference.root);
         let inventory = Inventory::take(self.store, &keys).await?;
         let needs = self.needs(name, &reference).await?;
         (report.young, report.unknown) = (Amount::default(), Amount::default());

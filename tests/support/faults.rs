@@ -37,6 +37,20 @@ pub enum Fault {
     Flip,
 }
 
+/// What can happen to any request.
+pub const COMMON: [Fault; 10] = [
+    Fault::DropBefore,
+    Fault::DropAfter,
+    Fault::Answer(500, "InternalError"),
+    Fault::Answer(503, "SlowDown"),
+    Fault::Answer(403, "AccessDenied"),
+    Fault::Answer(412, "PreconditionFailed"),
+    Fault::Answer(409, "ConditionalRequestConflict"),
+    Fault::AnswerAfter(500, "InternalError"),
+    Fault::Stall,
+    Fault::Truncate,
+];
+
 /// A request, as far as a fault may depend on it.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -280,7 +294,8 @@ async fn read_message(stream: &mut TcpStream, buffer: &mut Vec<u8>, has_body: bo
     Some((head, body))
 }
 
-fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+/// A header's value, in the head of a request or of a response.
+pub fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
     head.lines().skip(1).find_map(|line| {
         let (found, value) = line.split_once(':')?;
         found.eq_ignore_ascii_case(name).then(|| value.trim())

@@ -24,20 +24,9 @@ use crate::settings::{Backend, Keys as AccessKeys, Limits, S3Settings, StoreSett
 use crate::store::bucket::WriteConsent;
 
 /// What can happen to a request.
-pub const FAULTS: [Fault; 12] = [
-    Fault::DropBefore,
-    Fault::DropAfter,
-    Fault::Answer(500, "InternalError"),
-    Fault::Answer(503, "SlowDown"),
-    Fault::Answer(403, "AccessDenied"),
-    Fault::Answer(404, "NoSuchKey"),
-    Fault::Answer(404, "NoSuchBucket"),
-    Fault::Answer(412, "PreconditionFailed"),
-    Fault::Answer(409, "ConditionalRequestConflict"),
-    Fault::AnswerAfter(500, "InternalError"),
-    Fault::Stall,
-    Fault::Truncate,
-];
+pub fn faults() -> impl Iterator<Item = Fault> {
+    faults::COMMON.into_iter().chain([Fault::Answer(404, "NoSuchKey"), Fault::Answer(404, "NoSuchBucket")])
+}
 
 /// Those among them that differ for whoever only reads.
 fn of_reading() -> impl Iterator<Item = Fault> {
@@ -46,7 +35,7 @@ fn of_reading() -> impl Iterator<Item = Fault> {
         Fault::Answer(status, _) => [409, 412, 503].contains(status),
         _ => false,
     };
-    FAULTS.into_iter().filter(move |fault| !like_others(fault))
+    faults().filter(move |fault| !like_others(fault))
 }
 
 /// The embedded store on TCP, and the same without a port.
