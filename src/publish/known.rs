@@ -11,10 +11,12 @@ use crate::format::{Keys, Manifest, Reference, Row, TreePath, pack};
 use crate::store::Store;
 use crate::version::{self, Loaded, VersionError};
 
-/// So many small packs with live content are suffered before they are folded.
-const SMALL_PACKS: usize = 32;
+/// So many small packs with live content are suffered before they are folded: a download asks for each of them.
+const SMALL_PACKS: usize = 16;
 /// How much is sent again for folding, in compressed bytes.
 const FOLD: u64 = 16 << 20;
+/// The same where somebody waits for a save.
+const FOLD_IN_HASTE: u64 = 1 << 20;
 
 /// Where contents are looked for.
 pub struct Known {
@@ -42,25 +44,28 @@ impl Known {
         };
         let mut live = ContentIndex::default();
         live.add_manifest(&loaded.manifest);
-        if !self.thorough {
-            contents.absorb(live);
-            return Ok((Arc::new(contents), Some(loaded)));
-        }
-        let folded = folded(&live);
+        let folded = folded(&live, if self.thorough { FOLD } else { FOLD_IN_HASTE });
         contents.absorb(live);
-        let mut older: BTreeMap<Ulid, Vec<&Row>> = BTreeMap::new();
-        for row in reference.rows.iter().filter(|row| row.number != current.number) {
-            older.entry(row.base).or_default().push(row);
-        }
-        for (base, rows) in older.into_iter().rev() {
-            // Most versions share the base of the current one, which has been read.
-            let known = (base == current.base).then(|| loaded.base.as_ref().unwrap_or(&loaded.manifest));
-            self.add_older_contents(&mut contents, base, known, &rows);
+        if self.thorough {
+            self.add_all_older_contents(&mut contents, current, &loaded);
         }
         if !folded.is_empty() {
             contents.retain(|_, location| !folded.contains(&location.pack.id));
         }
         Ok((Arc::new(contents), Some(loaded)))
+    }
+
+    /// Adds the contents of all other versions whose manifests this machine has.
+    fn add_all_older_contents(&self, contents: &mut ContentIndex, current: &Row, loaded: &Loaded) {
+        let mut older: BTreeMap<Ulid, Vec<&Row>> = BTreeMap::new();
+        for row in self.reference.rows.iter().filter(|row| row.number != current.number) {
+            older.entry(row.base).or_default().push(row);
+        }
+        for (base, rows) in older.into_iter().rev() {
+            // Most versions share the base of the current one, which has been read.
+            let known = (base == current.base).then(|| loaded.base.as_ref().unwrap_or(&loaded.manifest));
+            self.add_older_contents(contents, base, known, &rows);
+        }
     }
 
     /// Adds the contents of those versions on one base whose manifests this machine has. The base is read once for all of
@@ -99,8 +104,9 @@ impl Known {
     }
 }
 
-/// When many small packs hold live content: those whose content shall ride along in the next pack.
-fn folded(live: &ContentIndex) -> HashSet<Ulid> {
+/// When many small packs hold live content: those whose content shall ride along in the next pack, the smallest ones, as far as
+/// a budget of bytes goes. None where that would leave nearly as many: the next version would have to fold again.
+fn folded(live: &ContentIndex, mut budget: u64) -> HashSet<Ulid> {
     let mut small: HashMap<Ulid, (u64, HashSet<u64>)> = HashMap::new();
     for (_, location) in live.iter().filter(|(_, location)| location.pack.size < pack::SMALL) {
         let (bytes, frames) = small.entry(location.pack.id).or_default();
@@ -113,10 +119,51 @@ fn folded(live: &ContentIndex) -> HashSet<Ulid> {
     }
     let mut smallest: Vec<(u64, Ulid)> = small.into_iter().map(|(id, (bytes, _))| (bytes, id)).collect();
     smallest.sort_unstable();
-    let mut budget = FOLD;
     let fits = |(bytes, id): (u64, Ulid)| {
         budget = budget.checked_sub(bytes)?;
         Some(id)
     };
-    smallest.into_iter().map_while(fits).collect()
+    let folded: HashSet<Ulid> = smallest.into_iter().map_while(fits).collect();
+    if folded.len() >= SMALL_PACKS / 2 { folded } else { HashSet::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Hash;
+    use crate::format::pack::{BuiltFrame, PackBuilder, Stored};
+
+    /// So many packs with one content of so many compressed bytes each.
+    fn packs(count: u64, bytes: usize) -> ContentIndex {
+        let mut index = ContentIndex::default();
+        for number in 0..count {
+            let mut pack = PackBuilder::new(Ulid::from_parts(number, bytes as u128));
+            let hash = Hash::of(&[number.to_le_bytes(), bytes.to_le_bytes()].concat());
+            let contents = vec![Stored { hash, offset: 512, length: 1 }];
+            pack.add(BuiltFrame { bytes: vec![0; bytes], raw: 1_024, contents });
+            index.add_pack(&pack.finish().unwrap());
+        }
+        index
+    }
+
+    #[test]
+    fn small_packs_are_folded_once_there_are_many() {
+        assert_eq!(folded(&packs(16, 100), FOLD).len(), 0);
+        assert_eq!(folded(&packs(17, 100), FOLD).len(), 17);
+        assert_eq!(folded(&packs(17, 100), FOLD_IN_HASTE).len(), 17);
+        // Packs of 16 MiB are as large as they get.
+        assert_eq!(folded(&packs(17, 5 << 20), FOLD).len(), 0);
+    }
+
+    #[test]
+    fn in_haste_little_is_sent_again_and_not_every_time() {
+        // What has been folded before is large by now.
+        let mut live = packs(3, 900 << 10);
+        live.absorb(packs(14, 1 << 10));
+        let haste = folded(&live, FOLD_IN_HASTE);
+        assert_eq!(haste.len(), 15, "the smallest, and one of what was folded before");
+        assert_eq!(folded(&live, FOLD).len(), 17);
+        // Too large to be sent again by the way: each save would.
+        assert_eq!(folded(&packs(20, 200 << 10), FOLD_IN_HASTE).len(), 0);
+    }
 }
