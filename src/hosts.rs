@@ -17,6 +17,8 @@ use crate::store::{ETag, ObjectInfo, Store, StoreError};
 const AT_ONCE: usize = 16;
 /// What is read of all records together, in bytes: thousands of hosts with a hundred workspaces each. Tests have less.
 const MOST: u64 = if cfg!(test) { 64 << 10 } else { 256 << 20 };
+/// Most objects among which records are looked for. Tests have fewer.
+const MOST_RECORDS: usize = if cfg!(test) { 8 } else { 10_000 };
 
 /// A host as it was read last.
 #[derive(Debug, Clone, PartialEq)]
@@ -186,15 +188,20 @@ impl Hosts {
 
     /// Reads what changed: one LIST, and a GET of each record with another ETag. A bucket that isn't there has no hosts.
     pub async fn refresh(&mut self, store: &Store, now: Timestamp) -> Result<(), StoreError> {
-        let objects = match store.list(keys::HOSTS).await {
+        let mut objects = match store.list_most(keys::HOSTS, MOST_RECORDS).await {
             Err(StoreError::NoBucket { .. }) => Vec::new(),
             other => other?,
         };
+        let are_more = objects.len() > MOST_RECORDS;
+        objects.truncate(MOST_RECORDS);
         let mut bytes = 0_u64;
         let (listed, beyond): (Vec<ObjectInfo>, Vec<ObjectInfo>) =
             objects.into_iter().filter(|object| keys::engine_of_host(&object.key).is_some()).partition(|object| {
-                bytes = bytes.saturating_add(object.size);
-                bytes <= MOST
+                // One that is too large by itself isn't read, and takes no other's room.
+                if object.size <= MAX_BYTES {
+                    bytes += object.size;
+                }
+                object.size > MAX_BYTES || bytes <= MOST
             });
         let listed: BTreeMap<String, ETag> = listed.into_iter().map(|object| (object.key, object.etag)).collect();
         self.seen.retain(|key, _| listed.contains_key(key));
@@ -202,6 +209,10 @@ impl Hosts {
         // No record has this ETag: it is read once there is room.
         let reason = format!("the records of all hosts have more than {} together", crate::output::size(MOST));
         self.skipped.extend(beyond.into_iter().map(|object| (object.key, (ETag::new(""), reason.clone()))));
+        if are_more {
+            let reason = format!("there are more than {MOST_RECORDS} objects, and those after them aren't looked at");
+            self.skipped.insert(keys::HOSTS.to_owned(), (ETag::new(""), reason));
+        }
         let known = |key: &String, etag: &ETag| {
             self.seen.get(key).is_some_and(|(known, _)| known == etag)
                 || self.skipped.get(key).is_some_and(|(known, _)| known == etag)

@@ -462,12 +462,18 @@ impl Store {
 
     /// All objects whose keys begin with `prefix`, sorted by key.
     pub async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        self.list_most(prefix, usize::MAX).await
+    }
+
+    /// Like [`Self::list`], and ends soon after `most` objects: there may be a page more than that, and what else there is isn't
+    /// asked for.
+    pub async fn list_most(&self, prefix: &str, most: usize) -> Result<Vec<ObjectInfo>, StoreError> {
         let mut objects = Vec::new();
         let mut token = None;
         for _ in 0..MAX_PAGES {
             let page = self.list_page(prefix, Listing { token, ..Listing::default() }).await?;
             objects.extend(page.objects);
-            token = page.next;
+            token = page.next.filter(|_| objects.len() <= most);
             if token.is_none() {
                 // Servers' orders differ.
                 objects.sort_by(|one: &ObjectInfo, other| one.key.cmp(&other.key));

@@ -53,9 +53,12 @@ fn swap(folder: &Path, outside: &Path, aside: &Path, stop: &AtomicBool, count: &
         if planted {
             let _ = fs::remove_file(folder);
         }
-        // What the download has made in its place goes: the folder that was there comes back.
+        // What the download has made in its place goes: the folder that was there comes back. Where the download was quicker
+        // and made it anew meanwhile, the new one stays and the old one goes: left aside, it would end all further swaps.
         let _ = fs::remove_dir_all(folder);
-        let _ = fs::rename(aside, folder);
+        if fs::rename(aside, folder).is_err() {
+            let _ = fs::remove_dir_all(aside);
+        }
     }
 }
 

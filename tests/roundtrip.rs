@@ -18,7 +18,7 @@ use trees::{Node, Tree, file, tree};
 use workspace::cache::Cache;
 use workspace::checkout::{CheckoutError, CheckoutOptions};
 use workspace::format::Reference;
-use workspace::publish::{Outcome, PublishError};
+use workspace::publish::{Outcome, PublishError, Session};
 use workspace::store::Condition;
 
 const DELETE: CheckoutOptions = CheckoutOptions { delete: true, ..PLAIN };
@@ -594,4 +594,40 @@ async fn what_was_written_during_the_download_was_overwritten() {
     fs::remove_file(target.join("appeared")).unwrap();
     assert_eq!(during(&target, "dropped", "mine").await.unwrap().left, ["dropped"]);
     assert!(matches!(during(&fresh, "appeared", "mine").await, Err(CheckoutError::Foreign { .. })));
+}
+
+/// Whatever a watch keeps of what it has sent, others read its versions from the bucket alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_machine_reads_each_version_of_a_watch() {
+    let mut engine = Engine::new().await;
+    let source = engine.folder("source");
+    let name = |at: u64| format!("{}/{at:04}", at % 7);
+    let write = |folder: &Path, at: u64, seed: u64| {
+        let length = 100 + 300 * (at as usize % 5);
+        fs::create_dir_all(folder.join(name(at)).parent().unwrap()).unwrap();
+        fs::write(folder.join(name(at)), noise(length, 1_000 * seed + at + 1)).unwrap();
+    };
+    (0..1_200).for_each(|at| write(&source, at, 0));
+    let publication = Engine::publication("app", &source);
+    let mut session = Session::new(engine.look(&publication));
+    let mut versions = Vec::new();
+    // Few files, and so many that a manifest anew is smaller than what differs; files that go; with and without time to fold.
+    let saves = [0..1_200_u64, 3..4, 0..1_100, 5..6, 7..8, 0..1_200, 9..12, 0..1, 2..3];
+    for (save, changed) in saves.into_iter().enumerate() {
+        for at in changed.clone() {
+            write(&source, at, save as u64);
+        }
+        if save % 3 == 2 {
+            let _ = fs::remove_dir_all(source.join(format!("{}", save % 7)));
+        }
+        session.look.again(&publication.source).unwrap();
+        let report = engine.publish_again(&publication, &mut session, save % 2 == 1).await;
+        versions.push((report.number, trees::read(&source)));
+    }
+    engine.cache = Cache::at(None);
+    for (number, tree) in versions {
+        let target = engine.folder(&format!("target-{number}"));
+        engine.checkout(&format!("app@{number}"), &target, PLAIN).await.unwrap();
+        assert!(trees::read(&target) == tree, "version {number}");
+    }
 }

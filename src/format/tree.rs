@@ -1,5 +1,6 @@
 //! A tree as data: paths and what stands at them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -21,7 +22,7 @@ const HASHED: usize = 64 << 10;
 /// A path inside a tree.
 ///
 /// Relative, parts joined by `/`, UTF-8, no part empty, `.`, `..` or over 255 bytes, no NUL, at most 4,096 bytes and 256
-/// parts, and not in `.workspace/`, which belongs to the target. Ordered by bytes.
+/// parts, and no part `.workspace`, which belongs to a target. Ordered by bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TreePath(Box<str>);
@@ -85,10 +86,8 @@ impl TryFrom<String> for TreePath {
                 "." | ".." => return refuse("it has a part `.` or `..`"),
                 _ if part.len() > MAX_PART => return refuse("it has a part longer than 255 bytes"),
                 _ if part.contains('\0') => return refuse("it contains a NUL"),
-                // In any case: some file systems don't tell them apart.
-                _ if depth == 1 && part.eq_ignore_ascii_case(STATE_DIRECTORY) => {
-                    return refuse("`.workspace` is kept for the target's own state");
-                }
+                // At any depth: a later download may have this very folder as its target.
+                _ if is_state(part) => return refuse("`.workspace` is kept for what a download notes of its target"),
                 _ => {}
             }
         }
@@ -111,19 +110,27 @@ impl fmt::Display for TreePath {
     }
 }
 
+/// Whether a file system may take the name for [`STATE_DIRECTORY`]: see [`is_repository`].
+pub fn is_state(name: &str) -> bool {
+    as_seen(name).trim_end_matches(['.', ' ']).eq_ignore_ascii_case(STATE_DIRECTORY)
+}
+
 /// Whether a file system may take the name for `.git`: some know no case, macOS's passes over characters without a width, and
 /// Windows' knows a short name, and drops dots and spaces at the end. git refuses the same (`core.protectHFS`,
 /// `core.protectNTFS`).
 pub fn is_repository(name: &str) -> bool {
-    let plain = |name: &str| {
-        let name = name.trim_end_matches(['.', ' ']);
-        name.eq_ignore_ascii_case(".git") || name.eq_ignore_ascii_case("git~1")
-    };
+    let name = as_seen(name);
+    let name = name.trim_end_matches(['.', ' ']);
+    name.eq_ignore_ascii_case(".git") || name.eq_ignore_ascii_case("git~1")
+}
+
+/// The name without the characters that macOS passes over.
+fn as_seen(name: &str) -> Cow<'_, str> {
     if name.is_ascii() {
-        return plain(name);
+        return name.into();
     }
     let seen = |character: &char| !matches!(character, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
-    plain(&name.chars().filter(seen).collect::<String>())
+    name.chars().filter(seen).collect::<String>().into()
 }
 
 /// Bytes inside a frame.
@@ -288,7 +295,7 @@ mod tests {
 
     #[test]
     fn paths_stay_inside() {
-        for good in ["a", "a/b", " x", "-rf", "ä\n", "a.b/.c", "x/.workspace", ".workspaceignore"] {
+        for good in ["a", "a/b", " x", "-rf", "ä\n", "a.b/.c", ".workspaceignore", "x/.workspace-parts"] {
             assert!(good.parse::<TreePath>().is_ok(), "{good:?}");
         }
         let long = "x".repeat(256);
@@ -305,6 +312,10 @@ mod tests {
             ".workspace",
             ".workspace/x",
             ".Workspace/x",
+            "x/.workspace",
+            "x/.WORKSPACE/tree",
+            ".work\u{200c}space/tree",
+            "x/.workspace. ",
             &long,
         ] {
             assert!(bad.parse::<TreePath>().is_err(), "{bad:?}");

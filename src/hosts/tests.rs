@@ -49,6 +49,37 @@ async fn records_that_have_too_much_together_are_told_and_not_read() {
     assert_eq!((hosts.iter().count(), hosts.skipped().count()), (3, 0));
 }
 
+/// What isn't read takes no room, and does not keep others out.
+#[tokio::test]
+async fn a_record_that_is_too_large_by_itself_takes_no_room_from_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::connect(&StoreSettings::embedded(folder.path(), "workspaces")).await.unwrap();
+    store.create_bucket().await.unwrap();
+    let large = vec![b' '; usize::try_from(MAX_BYTES).unwrap() + 1];
+    store.put(&keys::host("a"), large.into(), Condition::None).await.unwrap();
+    store.put(&keys::host("b"), host().to_bytes().into(), Condition::None).await.unwrap();
+    let hosts = Hosts::read(&store, at(0)).await.unwrap();
+    assert_eq!((hosts.iter().count(), hosts.skipped().count()), (1, 1));
+    assert_eq!(hosts.skipped().next().unwrap().0, keys::host("a"));
+}
+
+#[tokio::test]
+async fn records_without_end_are_not_listed_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::connect(&StoreSettings::embedded(folder.path(), "workspaces")).await.unwrap();
+    store.create_bucket().await.unwrap();
+    for at in 0..=MOST_RECORDS {
+        store.put(&keys::host(&format!("e{at}")), host().to_bytes().into(), Condition::None).await.unwrap();
+    }
+    let mut hosts = Hosts::read(&store, at(0)).await.unwrap();
+    assert_eq!(hosts.iter().count(), MOST_RECORDS);
+    let reason = "there are more than 8 objects, and those after them aren't looked at";
+    assert_eq!(hosts.skipped().collect::<Vec<_>>(), [(keys::HOSTS, reason)]);
+    store.delete(&keys::host("e0"), Condition::None).await.unwrap();
+    hosts.refresh(&store, at(1)).await.unwrap();
+    assert_eq!((hosts.iter().count(), hosts.skipped().count()), (MOST_RECORDS, 0));
+}
+
 /// What it comes to, in one word.
 fn word(seen: &Seen, awaited: &Awaited) -> &'static str {
     match judge(seen, awaited, at(40)) {

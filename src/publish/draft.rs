@@ -85,10 +85,12 @@ impl Publisher<'_> {
         contents: Arc<ContentIndex>,
         state: &mut State,
     ) -> Result<Result<Uploads, String>, PublishError> {
-        if look.selection.entries.len() > manifest::MAX_COUNT {
-            let source = FormatError::OverLimit { what: "the number of entries", limit: manifest::MAX_COUNT as u64 };
-            return Err(PublishError::TooMuch { folder: publication.folder.clone(), source });
-        }
+        let sizes = look.selection.entries.iter().map(|entry| match entry.kind {
+            SourceKind::File(stat) => (entry.path.as_str(), stat.size),
+            SourceKind::Link(_) | SourceKind::Directory => (entry.path.as_str(), 0),
+        });
+        manifest::may_fit(sizes)
+            .map_err(|source| PublishError::TooMuch { folder: publication.folder.clone(), source })?;
         let mut wanted = Vec::new();
         for (at, (entry, hash)) in look.selection.entries.iter().zip(&look.hashes).enumerate() {
             let SourceKind::File(stat) = entry.kind else { continue };
@@ -132,6 +134,28 @@ impl Publisher<'_> {
         state: &mut State,
         uploads: Uploads,
     ) -> Result<(Row, Ulid), PublishError> {
+        let put = async {
+            let (row, id, bytes) = self.draft(publication, look, contents, loaded, plan, state).await?;
+            self.store.put(&state.keys(publication).manifest(id), bytes, Condition::None).await?;
+            Ok::<_, PublishError>((row, id))
+        };
+        // What is on its way arrives before anything is cleaned up, or it would stay for good.
+        let (put, sent) = futures::future::join(put, uploads.finish()).await;
+        let written = put?;
+        sent?;
+        Ok(written)
+    }
+
+    /// The row and the manifest of what lies there now.
+    async fn draft(
+        &self,
+        publication: &Publication,
+        look: &Look,
+        contents: &ContentIndex,
+        loaded: Option<&Loaded>,
+        plan: Option<Plan>,
+        state: &mut State,
+    ) -> Result<(Row, Ulid, Bytes), PublishError> {
         let moved = || PublishError::Moving { folder: publication.folder.clone(), path: String::new() };
         // The manifest of a large tree is no small thing itself: it waits until enough packs are gone.
         let room = (look.selection.entries.len() as u64 * DRAFTED).min(BYTES_IN_FLIGHT * 3 / 8);
@@ -170,9 +194,9 @@ impl Publisher<'_> {
             }
             builder.push(entry);
         }
-        let manifest = builder.finish(header);
         let id = Ulid::generate();
-        let (bytes, base_id) = match encode(&manifest, current.zip(loaded).zip(base)) {
+        let encoded = encode(builder.finish(header), current.zip(loaded).zip(base));
+        let Encoded { manifest, bytes, base: base_id } = match encoded {
             Ok(Some(encoded)) => encoded,
             Ok(None) => return Err(VersionError::BadMemory { what: "the manifest" }.into()),
             Err(source) => return Err(PublishError::TooMuch { folder: publication.folder.clone(), source }),
@@ -189,7 +213,7 @@ impl Publisher<'_> {
             runtime: manifest.header.plan.as_ref().map(|plan| plan.runtime.to_string()),
             message: publication.message.as_deref().map(cut_message).filter(|message| !message.is_empty()),
             author: publication.author.as_deref().map(cut_message),
-            commit: publication.commit.clone(),
+            commit: publication.commit.as_deref().map(cut_message),
             origin: None,
             tags: Vec::new(),
             locked: false,
@@ -204,18 +228,18 @@ impl Publisher<'_> {
         let bytes = Bytes::from(bytes);
         self.cache.save_manifest(state.read.reference.root, id, &bytes);
         state.sent.manifests.push(id);
-        let key = state.keys(publication).manifest(id);
-        let put = async { self.store.put(&key, bytes, Condition::None).await.map_err(PublishError::from) };
-        // What is on its way arrives before anything is cleaned up, or it would stay for good.
-        let (put, sent) = futures::future::join(put, uploads.finish()).await;
-        put?;
-        sent?;
-        Ok((row, id))
+        Ok((row, id, bytes))
     }
 }
 
-/// A manifest's object, and the base that it is a delta against.
-type Encoded = (Vec<u8>, Option<Ulid>);
+/// A manifest as it is stored.
+struct Encoded {
+    /// With its packs and frames in the order in which a reader has them: what comes next is a delta against that.
+    manifest: Manifest,
+    bytes: Vec<u8>,
+    /// What it is a delta against.
+    base: Option<Ulid>,
+}
 
 /// Whether a plan says how to start it, in an image that there is.
 pub(super) fn is_runnable(plan: &Plan) -> bool {
@@ -224,17 +248,21 @@ pub(super) fn is_runnable(plan: &Plan) -> bool {
 
 /// The smaller of a delta against the current base and a new base, by the rule of the format. It is read again before it
 /// is sent: nothing when it is not what it was made of, an error when no reader would take it.
-fn encode(manifest: &Manifest, current: Option<((&Row, &Loaded), &Manifest)>) -> Result<Option<Encoded>, FormatError> {
+fn encode(manifest: Manifest, current: Option<((&Row, &Loaded), &Manifest)>) -> Result<Option<Encoded>, FormatError> {
     if let Some(((row, loaded), base)) = current {
-        let mut delta = manifest::encode_delta(row.base, base, manifest);
+        let mut delta = manifest::encode_delta(row.base, base, &manifest);
         if delta.len() as u64 <= DELTA.max(loaded.base_size / 16) {
             bad_memory::flips(Stage::Manifest, &mut delta);
-            let holds = manifest::delta_holds(&delta, row.base, base, manifest)?;
-            return Ok(holds.then_some((delta, Some(row.base))));
+            match manifest::delta_holds(&delta, row.base, base, &manifest) {
+                Ok(holds) => return Ok(holds.then_some(Encoded { manifest, bytes: delta, base: Some(row.base) })),
+                // Without what only the base still knows, it may be within the limits.
+                Err(FormatError::OverLimit { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
-    let whole = manifest.compacted();
-    let mut bytes = manifest::encode(&whole);
+    let manifest = manifest.compacted();
+    let mut bytes = manifest::encode(&manifest);
     bad_memory::flips(Stage::Manifest, &mut bytes);
-    Ok(manifest::holds(&bytes, &whole)?.then_some((bytes, None)))
+    Ok(manifest::holds(&bytes, &manifest)?.then_some(Encoded { manifest, bytes, base: None }))
 }

@@ -10,9 +10,7 @@ use super::listing::{Listing, Named};
 use super::walk::utf8;
 use super::{Selection, SourceEntry, SourceError, SourceKind};
 use crate::format::TreePath;
-
-/// Our own folder at the top of a tree.
-const OWN: &str = ".workspace";
+use crate::format::tree::is_state;
 
 /// Takes everything whose path is not known. A known folder is looked into. What is neither a file, a link nor a folder is
 /// left out.
@@ -31,10 +29,11 @@ pub(super) fn select(root: &Path, known: &BTreeSet<String>) -> Result<Selection,
         }
         for Named { name, kind } in &listing.names {
             let at = folder.join(OsStr::from_bytes(name));
-            let path = format!("{prefix}{}", utf8(name.to_vec())?);
-            if path == OWN {
+            let name_text = utf8(name.to_vec())?;
+            if is_state(&name_text) {
                 continue;
             }
+            let path = format!("{prefix}{name_text}");
             if kind.is_dir() {
                 folders.push((at, format!("{path}/")));
                 continue;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::git_files::plain;
 use super::walk::{Answer, canonical, repository_of, walk};
 use super::{Admission, Excluded, Line, Rule, Selection, SourceError, SourceOptions, git};
-use crate::format::tree::STATE_DIRECTORY;
+use crate::format::tree::is_state;
 
 /// Why a path goes or does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +57,7 @@ pub fn explain(root: &Path, asked: &Path, here: &Path, options: &SourceOptions) 
         let slash = if root.join(path).symlink_metadata().is_ok_and(|found| found.is_dir()) { "/" } else { "" };
         format!("{path}{slash}")
     };
-    let top = path.split('/').next().unwrap_or_default();
-    if path.split('/').any(|part| part == ".git") || top.eq_ignore_ascii_case(STATE_DIRECTORY) {
+    if path.split('/').any(|part| part == ".git" || is_state(part)) {
         return Ok(Explanation { path: shown(&path), fate: Fate::Never });
     }
     if let Some(link) = link_above(&root, &path) {

@@ -13,7 +13,7 @@ use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Wat
 use tokio::sync::Notify;
 
 use super::changes::Changes;
-use crate::format::tree::STATE_DIRECTORY;
+use crate::format::tree::is_state;
 
 /// `ENOSPC` and `EMFILE`, by which Linux says that one of the limits of inotify is reached.
 const LIMITS: [i32; 2] = [28, 24];
@@ -213,8 +213,7 @@ fn matters(path: &Path, root: &Path, git: Option<&Path>) -> bool {
     if below == Path::new(".git") {
         return true;
     }
-    let top = below.components().next().map(|part| part.as_os_str().to_ascii_lowercase());
-    top.is_none_or(|top| top != *STATE_DIRECTORY) && !below.components().any(|part| part.as_os_str() == ".git")
+    !below.components().any(|part| part.as_os_str() == ".git" || part.as_os_str().to_str().is_some_and(is_state))
 }
 
 fn is_absent(error: &notify::Error) -> bool {

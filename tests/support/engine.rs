@@ -11,7 +11,7 @@ use workspace::cache::Cache;
 use workspace::checkout::{CheckoutError, CheckoutOptions, CheckoutReport, Fetcher};
 use workspace::names::Selector;
 use workspace::output::Silent;
-use workspace::publish::{Publication, PublishError, Publisher, Report};
+use workspace::publish::{Look, Publication, PublishError, Publisher, Report, Session};
 use workspace::settings::StoreSettings;
 use workspace::store::Store;
 use workspace::store::bucket::WriteConsent;
@@ -47,17 +47,30 @@ impl Engine {
         Publication::of(name.parse().unwrap(), folder.to_owned())
     }
 
-    /// Publishes.
-    pub async fn publish(&self, publication: &Publication) -> Result<Report, PublishError> {
-        let publisher = Publisher {
+    fn publisher(&self) -> Publisher<'_> {
+        Publisher {
             store: &self.store,
             cache: &self.cache,
             budget: &self.budget,
             observer: Arc::new(Silent),
             consent: WriteConsent { yes: false, single_writer: false, ask: &|_| false },
             committing: Arc::default(),
-        };
-        publisher.publish(publication).await
+        }
+    }
+
+    /// Publishes.
+    pub async fn publish(&self, publication: &Publication) -> Result<Report, PublishError> {
+        self.publisher().publish(publication).await
+    }
+
+    /// Publishes as a watch does, which keeps what it knows.
+    pub async fn publish_again(&self, publication: &Publication, session: &mut Session, thorough: bool) -> Report {
+        self.publisher().publish_again(publication, session, thorough).await.unwrap()
+    }
+
+    /// A watch's first look at a folder.
+    pub fn look(&self, publication: &Publication) -> Look {
+        Look::take(&publication.folder, &publication.source, &self.cache).unwrap()
     }
 
     /// Publishes a folder under a name.

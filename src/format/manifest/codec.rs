@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use ulid::Ulid;
 
 use super::{Frame, Header, Manifest, PackInfo};
+use crate::format::chunking::{CUT_ABOVE, MAX as LARGEST_PART};
 use crate::format::pack::MAX_FRAME;
 use crate::format::tree::MAX_PATH;
 use crate::format::{Content, CutPart, Entry, FORMAT, FormatError, Hash, Kind, Part, TreePath};
@@ -33,6 +34,10 @@ const MAX_WINDOW: u32 = 23;
 const MAX_PACK: u64 = 5 << 40;
 /// Longest line: a cut file of 16 TiB would not fit, one of 100 GiB does.
 const MAX_LINE: u64 = 16 << 20;
+/// What any entry's line takes beside its path: `{"dir":""}` and its end.
+const LEAST_ENTRY: u64 = 11;
+/// What a part of a cut file takes in its line: `[0,0,1,"…"],` around the digest's 64 digits.
+const LEAST_PART: u64 = 74;
 const LEVEL: i32 = 3;
 
 #[derive(Default, Serialize, Deserialize)]
@@ -202,6 +207,22 @@ fn line(out: &mut dyn Write, value: &impl Serialize) {
     if let Ok(mut text) = serde_json::to_vec(value) {
         text.push(b'\n');
         let _ = out.write_all(&text);
+    }
+}
+
+/// Refuses what no manifest holds, by its paths and sizes alone: asked before anything is sent. What passes may still turn out
+/// too large.
+pub fn may_fit<'a>(entries: impl ExactSizeIterator<Item = (&'a str, u64)>) -> Result<(), FormatError> {
+    if entries.len() > MAX_COUNT {
+        return Err(FormatError::OverLimit { what: "the number of entries", limit: MAX_COUNT as u64 });
+    }
+    let least = |(path, size): (&str, u64)| {
+        let parts = if size > CUT_ABOVE { size.div_ceil(LARGEST_PART as u64) * LEAST_PART } else { 0 };
+        path.len() as u64 + LEAST_ENTRY + parts
+    };
+    match entries.map(least).sum::<u64>() {
+        0..=MAX_RAW => Ok(()),
+        _ => Err(FormatError::OverLimit { what: "the manifest", limit: MAX_RAW }),
     }
 }
 

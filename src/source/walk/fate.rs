@@ -9,7 +9,7 @@ use rustix::fs::FileType;
 use super::listed::Inside;
 use super::{Authority, Found, Inherited, Walk};
 use crate::format::PathError;
-use crate::format::tree::{STATE_DIRECTORY, is_repository};
+use crate::format::tree::{is_repository, is_state};
 use crate::source::defaults::{self, Clue, LOCK_FILES, Suspicion};
 use crate::source::rules::{Verdict, WORKSPACE_IGNORE};
 use crate::source::{Admission, Line, Rule, SourceError};
@@ -60,7 +60,8 @@ impl Walk<'_> {
         found: &mut Found,
     ) -> Result<Fate, SourceError> {
         let inherited = around.inherited;
-        if name == b".git" || bytes.eq_ignore_ascii_case(STATE_DIRECTORY.as_bytes()) {
+        let text = std::str::from_utf8(name).ok();
+        if name == b".git" || text.is_some_and(is_state) {
             return Ok(Fate::Unseen);
         }
         // A `!` for a folder is no `!` for the secrets in it: the pattern must name the file.
@@ -70,7 +71,6 @@ impl Walk<'_> {
             Verdict::Take { line, by_name } => (taken_back, named) = (Some(line), by_name),
             Verdict::Silent => {}
         }
-        let text = std::str::from_utf8(name).ok();
         if text.is_some_and(is_repository) {
             let reason = "some file systems take it for `.git`; a line in .workspaceignore leaves it out";
             return Err(PathError { path: String::from_utf8_lossy(bytes).into_owned(), reason }.into());
