@@ -116,12 +116,12 @@ impl Archivist<'_> {
         let root = read.reference.root;
         let keys = Keys::new(&selector.name, root);
         let key = keys.archive(row.id);
+        let manifest = version::load(self.store, self.cache, &keys, root, &row).await?.manifest;
+        // Stock tools, which unpack it, refuse nothing. An earlier release may have written the archive that is there.
+        checkout::repositories::check(&manifest)?;
         if let Some(bytes) = self.there(&key, &row).await? {
             return Ok(Archived { row, key, bytes, written: false });
         }
-        let manifest = version::load(self.store, self.cache, &keys, root, &row).await?.manifest;
-        // Stock tools, which unpack it, refuse nothing.
-        checkout::repositories::check(&manifest)?;
         let bytes = match self.write(&keys, &key, &row, Arc::new(manifest)).await {
             Ok(bytes) => bytes,
             Err(error) => {

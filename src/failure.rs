@@ -432,6 +432,10 @@ fn of_checkout(error: &CheckoutError) -> Option<(Exit, String)> {
             Exit::Failure,
             "remove the file; then files in the folder count as foreign unless they are right".to_owned(),
         ),
+        CheckoutError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => (
+            Exit::Failure,
+            "make it writable for this user, or name another folder; the same command goes on where it stopped".to_owned(),
+        ),
         CheckoutError::Io { .. } => (Exit::Failure, "the same command goes on where it stopped".to_owned()),
         CheckoutError::Version(_) | CheckoutError::Store(_) | CheckoutError::NoRoom { .. } | CheckoutError::Task(_) => {
             return None;
@@ -588,10 +592,9 @@ fn of_store(error: &StoreError) -> (Exit, Option<&'static str>) {
             Exit::Failure,
             Some("check what the key in S3_ACCESS_KEY may do; docs/permissions.md has a policy for each role"),
         ),
-        StoreError::BadCredentials { .. } => (
-            Exit::Failure,
-            Some("check S3_ACCESS_KEY and S3_SECRET_KEY; `workspace status --settings` says where they come from"),
-        ),
+        StoreError::BadCredentials { .. } => {
+            (Exit::Failure, Some("check that S3_ACCESS_KEY and S3_SECRET_KEY are those of this endpoint"))
+        }
         StoreError::NoCredentials { .. } => {
             (Exit::Usage, Some("set S3_ACCESS_KEY and S3_SECRET_KEY in the same place as the endpoint"))
         }
@@ -622,6 +625,9 @@ fn of_store(error: &StoreError) -> (Exit, Option<&'static str>) {
         StoreError::StorageFull => (Exit::Failure, Some("make room, or use another store")),
         StoreError::CaBundle { .. } => (Exit::Usage, Some("WORKSPACE_CA_BUNDLE names a file of PEM certificates")),
         StoreError::Server { status, .. } if *status >= 500 => (Exit::Unavailable, Some("try again later")),
+        StoreError::Server { status: 404 | 405 | 400, .. } => {
+            (Exit::Failure, Some("check S3_ENDPOINT: S3 doesn't answer like that here"))
+        }
         StoreError::Embedded(EmbeddedError::Newer { .. }) => {
             (Exit::Failure, Some("install a newer version of workspace"))
         }

@@ -258,7 +258,7 @@ pub enum SourceError {
         folder: PathBuf,
     },
     /// Nothing to publish.
-    #[error("`{}` has nothing to upload{}", path.display(), if *.excluded == 0 { String::new() } else { format!(": {excluded} entries in it are excluded ({rules})") })]
+    #[error("`{}` has nothing to upload{}", path.display(), if *.excluded == 0 { String::new() } else { format!(": {} excluded ({rules})", if *excluded == 1 { "its one entry is".to_owned() } else { format!("{excluded} entries in it are") }) })]
     Empty {
         /// The folder.
         path: PathBuf,

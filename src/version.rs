@@ -231,13 +231,15 @@ pub async fn missing(store: &Store, name: &WorkspaceName) -> VersionError {
 
 /// Whether versions lie below the name although no ref names them. Only ever a hint, so a failure is no error.
 async fn has_data(store: &Store, name: &WorkspaceName) -> bool {
-    matches!(read_reference(store, name).await, Ok(None)) && has_versions(store, name).await
+    matches!(read_reference(store, name).await, Ok(None)) && has_versions(store, name, None).await
 }
 
-/// Whether versions lie below the name, whatever names them.
-pub async fn has_versions(store: &Store, name: &WorkspaceName) -> bool {
+/// Whether versions lie below the name, whatever names them. `own`: not those of this incarnation.
+pub async fn has_versions(store: &Store, name: &WorkspaceName, own: Option<Ulid>) -> bool {
     let objects = store.list(&format!("{}{name}/", keys::DATA)).await;
-    objects.is_ok_and(|objects| objects.iter().any(|object| object.key.contains("/versions/")))
+    let own = own.map(|root| Keys::new(name, root));
+    let is_own = |key: &str| own.as_ref().is_some_and(|own| key.starts_with(own.prefix()));
+    objects.is_ok_and(|objects| objects.iter().any(|object| object.key.contains("/versions/") && !is_own(&object.key)))
 }
 
 /// Names in the bucket that look like `name`. Only ever a hint, so a failure is no error.

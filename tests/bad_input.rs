@@ -118,6 +118,12 @@ fn something_that_is_not_s3() {
     let endpoint = canned(missing);
     let error = format!("what answers at {endpoint} is not S3 (status 404, text/html)");
     fails(&at(&endpoint), 1, &error, "check S3_ENDPOINT");
+    let endpoint = s3_error("404 Not Found", "NotFound");
+    let stderr = String::from_utf8(status(&at(&endpoint)).stderr).unwrap();
+    assert!(stderr.contains("404 NotFound") && stderr.contains("hint: check S3_ENDPOINT"), "{stderr}");
+    let tls = canned("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").replace("http:", "https:");
+    let error = format!("can't reach the store at {tls}: no TLS connection, it answers in something else (`http://`?)");
+    fails(&at(&tls), 5, &error, "check S3_ENDPOINT");
     let not_http = canned("220 mail.example.com ESMTP\r\n");
     let output = status(&at(&not_http));
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -129,12 +135,13 @@ fn something_that_is_not_s3() {
 fn wrong_keys() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::workspace(folder.path());
-    let hint = "check S3_ACCESS_KEY and S3_SECRET_KEY";
+    let hint = "check that S3_ACCESS_KEY and S3_SECRET_KEY";
     let settings = |access, secret| {
         [("S3_ENDPOINT", server.endpoint.as_str()), ("S3_ACCESS_KEY", access), ("S3_SECRET_KEY", secret)]
     };
-    fails(&settings("other", "testing-secret"), 1, "the store does not accept the keys (InvalidAccessKeyId)", hint);
-    fails(&settings("testing-key", "other"), 1, "the store does not accept the keys (SignatureDoesNotMatch)", hint);
+    let says = |code| format!("the store at {} does not accept the keys ({code})", server.endpoint);
+    fails(&settings("other", "testing-secret"), 1, &says("InvalidAccessKeyId"), hint);
+    fails(&settings("testing-key", "other"), 1, &says("SignatureDoesNotMatch"), hint);
 }
 
 #[test]

@@ -246,7 +246,7 @@ fn bad_input_is_named_with_a_reason_and_a_next_step() {
     environment.run(["upload", "a", "./nowhere"]).fails(2, "there is no folder `./nowhere`");
     environment.run(["upload", "a", BINARY]).fails(2, "is not a folder");
     environment.run(["upload", "a", empty.to_str().unwrap()]).fails(1, "has nothing to upload");
-    environment.run(["upload", "a", ignored.to_str().unwrap()]).fails(1, "1 entries in it are excluded");
+    environment.run(["upload", "a", ignored.to_str().unwrap()]).fails(1, "its one entry is excluded");
     environment.run(["upload", "a", ".", "--tag", "7"]).fails(2, "digits alone mean a version number");
     environment.run(["download", "a"]).fails(3, "there is no workspace `a`");
     environment.run(["download", "a@@"]).fails(2, "is no tag");

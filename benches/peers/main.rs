@@ -82,7 +82,8 @@ fn main() {
         let mut tools = vec![Tool::Workspace];
         tools.extend(arguments.tools.iter().copied().filter(|tool| *tool != Tool::Workspace));
         results.machine = results::Machine::here();
-        results.versions = tools::versions(&arguments.binary, &tools);
+        // Those of tools that are left out this time stay: their cells do.
+        results.versions.extend(tools::versions(&arguments.binary, &tools));
         for tree in &arguments.trees {
             for link in &arguments.links {
                 let bench = cells::Bench {

@@ -66,15 +66,36 @@ pub fn write(results: &Results, folder: &Path) {
             let _ = writeln!(text, "![{tree}, {link}]({tree}-{link}.svg)\n");
             let _ = writeln!(
                 text,
-                "## {tree}, {link}: {} files, {}\n\n{}\n",
+                "## {tree}, {link}: {} files, {}\n\n{}\n\n{}\n",
                 cells[0].files,
                 bytes(cells[0].bytes),
+                when(&cells),
                 table(&cells)
             );
         }
     }
     fs::create_dir_all(folder).unwrap();
     fs::write(folder.join("README.md"), text).unwrap();
+}
+
+/// On which day, and at which commit: one of each, unless some cells were measured again since.
+fn when(cells: &[&Cell]) -> String {
+    let mut runs: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+    for cell in cells {
+        match runs.iter_mut().find(|(date, commit, _)| (*date, *commit) == (&cell.date, &cell.commit)) {
+            Some((.., scenarios)) => scenarios.push(&cell.scenario),
+            None => runs.push((&cell.date, &cell.commit, vec![&cell.scenario])),
+        }
+    }
+    match runs.as_slice() {
+        [(date, commit, _)] => format!("Measured on {date} at {commit}."),
+        runs => {
+            let run = |(date, commit, scenarios): &(&str, &str, Vec<&str>)| {
+                format!("on {date} at {commit}: {}", scenarios.join(", "))
+            };
+            format!("Measured {}.", runs.iter().map(run).collect::<Vec<_>>().join("; "))
+        }
+    }
 }
 
 fn table(cells: &[&Cell]) -> Table {

@@ -150,7 +150,7 @@ fn meaning(url: &ArchiveUrl, error: StoreError) -> FromUrlError {
     let endpoint = url.endpoint().to_owned();
     match error {
         StoreError::GrantExpired { .. } => FromUrlError::Expired { expires: url.expires() },
-        StoreError::BadCredentials { code } | StoreError::Server { status: 400 | 401 | 403, code, .. } => {
+        StoreError::BadCredentials { code, .. } | StoreError::Server { status: 400 | 401 | 403, code, .. } => {
             FromUrlError::Refused { endpoint, code }
         }
         StoreError::AccessDenied { .. } => FromUrlError::Refused { endpoint, code: "AccessDenied".to_owned() },

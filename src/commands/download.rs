@@ -16,7 +16,7 @@ use crate::checkout::{CheckoutOptions, Fetcher};
 use crate::cli::Context;
 use crate::failure::Exit;
 use crate::names::Selector;
-use crate::output::{Output, escape, size};
+use crate::output::{Output, count, escape, size};
 use crate::settings::Purpose;
 
 /// Fetch a version into a folder
@@ -123,10 +123,10 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
     }
     say_left(output, &report.left, args.delete);
     output.note(&format!(
-        "Downloaded {}@{} ({} files, {}) into {} in {seconds:.1}s: {} written, {} kept, {} removed, {} received from {}",
+        "Downloaded {}@{} ({}, {}) into {} in {seconds:.1}s: {} written, {} kept, {} removed, {} received from {}",
         selector.name,
         report.row.number,
-        report.row.files,
+        count(report.row.files, "file"),
         size(report.row.bytes),
         folder.display(),
         report.written,

@@ -219,8 +219,8 @@ pub fn say(context: &Context, report: &publish::Report, location: &str, seconds:
             }
         }
         Outcome::Unchanged => output.note(&format!(
-            "unchanged: {name}@{number}{tagged} in {location} already has these {} files ({})",
-            report.files,
+            "unchanged: {name}@{number}{tagged} in {location} already has {} ({})",
+            if report.files == 1 { "this file".to_owned() } else { format!("these {} files", report.files) },
             size(report.bytes)
         )),
         Outcome::Superseded => {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use super::publication::{self, Report, SourceArgs};
 use crate::cli::Context;
 use crate::failure::Exit;
-use crate::output::{escape, size};
+use crate::output::{count, escape, size};
 use crate::publish::{self, Preview, Publication, PublishError};
 use crate::settings::Purpose;
 use crate::source::{self, Admission, Explanation, Fate, Line, Rule};
@@ -82,10 +82,13 @@ fn dry_run(context: &Context, preview: &Preview, strict: bool, json: bool) -> an
         output.note(&format!("- {} ({})", escape(&excluded.path), excluded.rule));
     }
     output.note(&format!(
-        "Would upload {} files ({}), and leave out {} entries",
-        preview.entries.len(),
+        "Would upload {} ({}), and leave out {}",
+        count(preview.entries.len() as u64, "file"),
         size(bytes),
-        preview.excluded.len()
+        match preview.excluded.len() {
+            1 => "1 entry".to_owned(),
+            more => format!("{more} entries"),
+        }
     ));
     verdict(preview, strict)
 }

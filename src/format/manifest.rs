@@ -30,8 +30,8 @@ use crate::application::Plan;
 
 pub use build::{ContentIndex, Location, ManifestBuilder};
 pub use codec::{
-    HEADER_RANGE, MAX_COUNT, MAX_OBJECT, decode, decode_changes, decode_delta, delta_holds, encode, encode_delta, may_fit,
-    holds, read_header,
+    HEADER_RANGE, MAX_COUNT, MAX_OBJECT, decode, decode_changes, decode_delta, delta_holds, encode, encode_delta,
+    holds, may_fit, read_header,
 };
 
 /// The first line.

@@ -280,8 +280,8 @@ impl PackBuilder {
         Self { id, bytes: BytesMut::with_capacity(CAPACITY), frames: Vec::new() }
     }
 
-    /// Adds a frame; true when the pack should be closed now.
-    pub fn add(&mut self, frame: BuiltFrame) -> bool {
+    /// Adds a frame.
+    pub fn add(&mut self, frame: BuiltFrame) {
         self.frames.push(PackedFrame {
             offset: self.bytes.len() as u64,
             // A compressed frame is hardly larger than a raw one, which is bounded.
@@ -290,7 +290,11 @@ impl PackBuilder {
             contents: frame.contents,
         });
         self.bytes.put_slice(&frame.bytes);
-        self.bytes.len() >= CLOSE_AT
+    }
+
+    /// Its bytes so far.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Whether nothing was added.
@@ -322,7 +326,7 @@ mod tests {
         let mut second = FrameBuilder::default();
         second.add_part(Hash::of(b"part"), b"part").unwrap();
         let mut pack = PackBuilder::new(Ulid::from_parts(1, 1));
-        assert!(!pack.add(frame.finish().unwrap()));
+        pack.add(frame.finish().unwrap());
         pack.add(second.finish().unwrap());
         pack.finish().unwrap()
     }

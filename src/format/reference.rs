@@ -362,6 +362,17 @@ pub(super) mod tests {
         }
     }
 
+    /// What fits into 64 bits stays to the digit; what does not, a later release has to write as text.
+    #[test]
+    fn carries_along_whole_numbers_to_the_digit() {
+        for number in ["18446744073709551615", "-9223372036854775808", "9007199254740993", "0", "-1"] {
+            let mut read = sample();
+            read.other.insert("later".to_owned(), serde_json::from_str(number).unwrap());
+            let again = Reference::parse(&read.to_bytes()).unwrap();
+            assert_eq!(again.other["later"].to_string(), number);
+        }
+    }
+
     #[test]
     fn refuses_a_newer_format_and_damage() {
         assert_eq!(Reference::parse(br#"{"format":2,"anything":[]}"#), Err(FormatError::Newer { found: 2 }));

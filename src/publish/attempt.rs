@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) read: Read,
     /// Whether this publication made the ref.
     pub(super) claimed: bool,
+    /// Whether there is data of an earlier workspace of that name.
+    earlier: Option<AbortOnDropHandle<bool>>,
     /// The collection counter when it began.
     pub(super) collections: u64,
     pub(super) sent: Sent,
@@ -101,12 +103,24 @@ impl Session {
     }
 }
 
+/// A ref that is there, or was made for a new name.
+struct Claimed {
+    read: Read,
+    /// If it was made: whether there is data of an earlier workspace of that name. Nothing has to wait for that.
+    earlier: Option<AbortOnDropHandle<bool>>,
+}
+
 impl State {
-    fn new(read: Read, claimed: bool) -> Self {
+    fn of(Claimed { read, earlier }: Claimed) -> Self {
+        Self { claimed: earlier.is_some(), earlier, ..Self::new(read) }
+    }
+
+    fn new(read: Read) -> Self {
         let collections = read.reference.collections;
         Self {
             read,
-            claimed,
+            claimed: false,
+            earlier: None,
             collections,
             sent: Sent::default(),
             sent_files: 0,
@@ -147,11 +161,10 @@ impl Publisher<'_> {
     ) -> Result<Report, PublishError> {
         let before = self.store.counts();
         self.committing.store(false, Ordering::SeqCst);
-        let (read, claimed) = match session.read.take() {
-            Some(read) => (read, false),
-            None => self.claim(&publication.name).await?,
+        let mut state = match session.read.take() {
+            Some(read) => State::new(read),
+            None => State::of(self.claim(&publication.name).await?),
         };
-        let mut state = State::new(read, claimed);
         state.loaded = session.loaded.take();
         // Whoever is strict counts what is wrong now; others hear of each thing once.
         state.told = if publication.strict { HashSet::new() } else { std::mem::take(&mut session.told) };
@@ -179,19 +192,18 @@ impl Publisher<'_> {
 
     async fn run(&self, publication: &Publication) -> Result<Report, PublishError> {
         let look = self.look(publication);
-        let (look, read) = futures::future::join(look, self.claim(&publication.name)).await;
+        let (look, claimed) = futures::future::join(look, self.claim(&publication.name)).await;
         // The folder's fault is told first: it is the person's own, and nearer.
         let mut look = match look {
             Ok(look) => look,
             Err(error) => {
-                if let Ok((read, true)) = &read {
+                if let Ok(Claimed { read, earlier: Some(_) }) = &claimed {
                     self.release(&publication.name, read).await;
                 }
                 return Err(error);
             }
         };
-        let (read, claimed) = read?;
-        let mut state = State::new(read, claimed);
+        let mut state = State::of(claimed?);
         let outcome = self.attempts(publication, &mut look, &mut state).await;
         if let Some(saving) = state.saving.take() {
             saving.await?;
@@ -211,7 +223,7 @@ impl Publisher<'_> {
     }
 
     /// Reads the ref, or makes one for a new name: from then on every step is fenced by it.
-    async fn claim(&self, name: &WorkspaceName) -> Result<(Read, bool), PublishError> {
+    async fn claim(&self, name: &WorkspaceName) -> Result<Claimed, PublishError> {
         for attempt in 0..RACES {
             let found = match version::read_reference(self.store, name).await {
                 Ok(found) => found,
@@ -219,28 +231,28 @@ impl Publisher<'_> {
                 Err(error) => return Err(error.into()),
             };
             let etag = match found {
-                Some(read) if !read.reference.deleted => return Ok((read, false)),
+                Some(read) if !read.reference.deleted => return Ok(Claimed { read, earlier: None }),
                 Some(read) => Some(read.etag),
                 None => None,
             };
             open_for_writing(self.store, self.cache, &self.consent).await?;
             let root = Ulid::generate();
-            match swap::swap(self.store, name, etag.as_ref(), Reference::claimed(root), None).await? {
-                Swapped::Done(_) => {
-                    let read = version::read_reference(self.store, name);
-                    let earlier = async { etag.is_none() && version::has_versions(self.store, name).await };
-                    let (read, earlier) = futures::future::join(read, earlier).await;
-                    if let Some(read) = read?.filter(|read| read.reference.root == root) {
-                        if earlier {
-                            self.observer.warn(&format!(
-                                "there is data of an earlier `{name}` whose ref is gone: this begins anew with version 1. To have \
-                                 it back: `workspace delete {name}`, then `workspace recover {name}`"
-                            ));
-                        }
-                        return Ok((read, true));
-                    }
+            let reference = Reference::claimed(root);
+            let read = match swap::swap(self.store, name, etag.as_ref(), reference.clone(), None).await? {
+                Swapped::Done(Some(etag)) => Some(Read { reference, etag }),
+                Swapped::Done(None) => {
+                    let read = version::read_reference(self.store, name).await?;
+                    read.filter(|read| read.reference.root == root)
                 }
-                Swapped::Lost(_) => tokio::time::sleep(swap::pause(attempt)).await,
+                Swapped::Lost(_) => {
+                    tokio::time::sleep(swap::pause(attempt)).await;
+                    None
+                }
+            };
+            if let Some(read) = read {
+                let (store, name, is_new) = (self.store.clone(), name.clone(), etag.is_none());
+                let earlier = async move { is_new && version::has_versions(&store, &name, Some(root)).await };
+                return Ok(Claimed { read, earlier: Some(AbortOnDropHandle::new(tokio::spawn(earlier))) });
             }
         }
         Err(PublishError::Contended { name: name.clone(), attempts: RACES })
@@ -257,10 +269,11 @@ impl Publisher<'_> {
             if let Some(report) = self.nothing_to_do(publication, look, state).await? {
                 return Ok(report);
             }
-            open_known(self.store, self.cache, &self.consent).await?;
-            // A large manifest takes as long to read as the tree takes to be looked through.
+            // A large manifest takes as long to read as the tree takes to be looked through; and a machine that is new here
+            // reads the bucket's record beside it.
             let known = tokio::spawn(self.known(publication, state).contents(state.sent.contents.clone()));
             let known = AbortOnDropHandle::new(known);
+            open_known(self.store, self.cache, &self.consent).await?;
             let plan = self.detect(publication, look, state)?;
             let (contents, loaded) = match known.await? {
                 Err(error @ (VersionError::Store(StoreError::NotFound { .. }) | VersionError::Object { .. })) => {
@@ -298,6 +311,15 @@ impl Publisher<'_> {
             }
             let (row, manifest_id) =
                 self.write_manifest(publication, look, &contents, loaded.as_deref(), plan, state, uploads).await?;
+            if let Some(earlier) = state.earlier.take()
+                && earlier.await?
+            {
+                let name = &publication.name;
+                self.observer.warn(&format!(
+                    "there is data of an earlier `{name}` whose ref is gone: this begins anew with version 1. To have \
+                     it back: `workspace delete {name}`, then `workspace recover {name}`"
+                ));
+            }
             match self.commit(publication, state, &row).await? {
                 None => {
                     self.remember(state, &row);

@@ -21,6 +21,14 @@ const LARGEST_READ: u64 = 64 << 20;
 pub fn preview(folder: &Path, options: &SourceOptions) -> Result<Preview, PublishError> {
     let mut selection = source::select(folder, options)?;
     selection.name_rules()?;
+    // An upload would read them.
+    for entry in selection.entries.iter().filter(|entry| matches!(entry.kind, SourceKind::File(_))) {
+        let path = selection.root.join(entry.path.as_str());
+        let access = rustix::fs::access(&path, rustix::fs::Access::READ_OK);
+        if let Err(error @ (rustix::io::Errno::ACCESS | rustix::io::Errno::PERM)) = access {
+            return Err(source::SourceError::unreadable(path, error.into()).into());
+        }
+    }
     let detection = application::detect(&Tree::of(&selection))?;
     let bytes = |entry: &SourceEntry| match &entry.kind {
         SourceKind::File(stat) => stat.size,

@@ -17,7 +17,7 @@ use ulid::Ulid;
 use crate::budget::{BYTES_IN_FLIGHT, Budget, Taken, threads};
 use crate::format::chunking::{self, CUT_ABOVE};
 use crate::format::manifest::ContentIndex;
-use crate::format::pack::{BuiltFrame, FRAME_TARGET, FrameBuilder, Pack, PackBuilder, PackError};
+use crate::format::pack::{BuiltFrame, CLOSE_AT, FRAME_TARGET, FrameBuilder, Pack, PackBuilder, PackError};
 use crate::format::{Hash, Keys};
 use crate::output::Observer;
 use crate::source::Stat;
@@ -33,6 +33,10 @@ const OWN_FRAME: u64 = 1 << 20;
 const LISTED: u64 = 768;
 /// Packs checked at once: each holds a decompressed frame, of 8 MiB mostly at most, beside the budget.
 const CHECKED_AT_ONCE: usize = 2;
+/// The first pack of an upload is closed at this size, in bytes, so that the link has work while the rest is compressed.
+const FIRST_PACK: usize = 1 << 20;
+/// Each next one may be that many times as large, up to [`CLOSE_AT`].
+const RAMP: usize = 4;
 /// How often a large file that changes while it is read is read again.
 const LARGE_READS: u32 = 3;
 
@@ -340,6 +344,8 @@ struct Assembler<'p, 's> {
     held: Taken,
     uploads: JoinSet<Result<(), PublishError>>,
     checking: Arc<Semaphore>,
+    /// Where the open pack is closed, in bytes.
+    close_at: usize,
 }
 
 impl<'p, 's> Assembler<'p, 's> {
@@ -351,6 +357,7 @@ impl<'p, 's> Assembler<'p, 's> {
             held: Taken::nothing(),
             uploads: JoinSet::new(),
             checking: Arc::new(Semaphore::new(CHECKED_AT_ONCE)),
+            close_at: FIRST_PACK,
         }
     }
 
@@ -362,8 +369,10 @@ impl<'p, 's> Assembler<'p, 's> {
         }
         if let Some(frame) = built.frame {
             self.held.join(taken);
-            if self.open.add(frame) {
+            self.open.add(frame);
+            if self.open.len() >= self.close_at {
                 self.close()?;
+                self.close_at = (self.close_at * RAMP).min(CLOSE_AT);
             }
         }
         Ok(())

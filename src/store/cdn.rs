@@ -171,7 +171,7 @@ impl Cdn {
             StoreError::NoRanges { .. } => "it does not serve parts of an object".to_owned(),
             StoreError::Truncated { .. } | StoreError::Interrupted { .. } => "the connection broke".to_owned(),
             StoreError::AccessDenied { .. } => "it refuses the request (AccessDenied)".to_owned(),
-            StoreError::BadCredentials { code } => format!("it refuses the request ({code})"),
+            StoreError::BadCredentials { code, .. } => format!("it refuses the request ({code})"),
             other => other.to_string(),
         };
         self.off.store(true, Ordering::Relaxed);

@@ -67,8 +67,10 @@ pub enum StoreError {
         resource: String,
     },
     /// The access key is unknown, its secret is wrong, or a token has expired.
-    #[error("the store does not accept the keys ({code})")]
+    #[error("the store at {endpoint} does not accept the keys ({code})")]
     BadCredentials {
+        /// Where.
+        endpoint: String,
         /// The server's code, such as `SignatureDoesNotMatch`.
         code: String,
     },
@@ -305,7 +307,12 @@ impl Request<'_> {
             let reason = match failure.kind {
                 NoConnection::TimedOut => "no connection within the time limit".to_owned(),
                 NoConnection::UnknownHost => format!("the host `{host}` is not known"),
-                NoConnection::Tls => format!("no TLS connection, {}", short(&last_cause(failure))),
+                NoConnection::Tls => match short(&last_cause(failure)) {
+                    reason if reason.contains("InvalidContentType") => {
+                        "no TLS connection, it answers in something else (`http://`?)".to_owned()
+                    }
+                    reason => format!("no TLS connection, {reason}"),
+                },
             };
             return StoreError::Unreachable { endpoint, reason };
         }
@@ -347,6 +354,10 @@ impl Request<'_> {
         }
         match code {
             "NoSuchKey" => return StoreError::NotFound { key: self.key_text() },
+            // A server that takes such names has the bucket; others say that it isn't there, and would refuse to make it.
+            "NoSuchBucket" if is_unusual(self.bucket) => {
+                return StoreError::BucketName { bucket: self.bucket.to_owned() };
+            }
             "NoSuchBucket" => return StoreError::NoBucket { bucket: self.bucket.to_owned() },
             "InvalidBucketName" => return StoreError::BucketName { bucket: self.bucket.to_owned() },
             "PreconditionFailed" => return StoreError::Precondition { key: self.key_text() },
@@ -361,7 +372,7 @@ impl Request<'_> {
             | "ExpiredToken"
             | "InvalidToken"
             | "TokenRefreshRequired"
-            | "NotSignedUp" => return StoreError::BadCredentials { code: code.to_owned() },
+            | "NotSignedUp" => return StoreError::BadCredentials { endpoint, code: code.to_owned() },
             "AccessDenied" | "AllAccessDisabled" | "AccountProblem" => {
                 return StoreError::AccessDenied { operation, resource: self.resource() };
             }
@@ -413,6 +424,17 @@ impl Request<'_> {
             },
         }
     }
+}
+
+/// Whether S3 would refuse to make a bucket of this name.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
+fn is_unusual(bucket: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = |byte: Option<u8>| byte.is_some_and(plain);
+    !bucket.bytes().all(|byte| plain(byte) || byte == b'.' || byte == b'-')
+        || !ends(bucket.bytes().next())
+        || !ends(bucket.bytes().last())
+        || bucket.contains("..")
 }
 
 fn is_html(raw: &HttpResponse) -> bool {
