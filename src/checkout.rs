@@ -61,7 +61,7 @@ impl CheckoutOptions {
 /// What was done in a target.
 #[derive(Debug, Clone, Default)]
 pub struct Placed {
-    /// Files and links written.
+    /// Files, links and empty folders written.
     pub written: u64,
     /// Bytes of content written.
     pub written_bytes: u64,
@@ -78,7 +78,7 @@ pub struct Placed {
 pub struct CheckoutReport {
     /// The version.
     pub row: Row,
-    /// Files and links written.
+    /// Files, links and empty folders written.
     pub written: u64,
     /// Bytes of content written.
     pub written_bytes: u64,

@@ -6,6 +6,7 @@ use crate::archive::{ArchiveError, BadUrl, FromUrlError};
 use crate::checkout::CheckoutError;
 use crate::difference::DifferenceError;
 use crate::embedded::EmbeddedError;
+use crate::embedded::server::ServeError;
 use crate::engine::EngineError;
 use crate::format::FormatError;
 use crate::format::archive::BuildError;
@@ -192,6 +193,13 @@ fn of_domain(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Vec<Str
         };
         return Some((Exit::Conflict, vec![hint]));
     }
+    if let Some(ServeError::Bind { source, .. }) = cause.downcast_ref() {
+        let hint = match source.kind() {
+            std::io::ErrorKind::AddrInUse => "another program listens there; `--listen ADDR` names another address",
+            _ => "`--listen ADDR` names another address",
+        };
+        return Some((Exit::Failure, vec![hint.to_owned()]));
+    }
     if cause.downcast_ref::<NeedsYes>().is_some() {
         return Some((Exit::Usage, vec!["`--yes` if you are sure".to_owned()]));
     }
@@ -246,6 +254,9 @@ fn of_version(error: &VersionError) -> Option<(Exit, String)> {
         VersionError::NoVersion { selector, .. } => {
             (Exit::NotFound, format!("`workspace log {}` shows what is kept", selector.name))
         }
+        VersionError::Alone { name, .. } => {
+            (Exit::NotFound, format!("`workspace diff {name} DIR` compares it with a folder"))
+        }
         VersionError::NoPath { selector, similar, .. } => match similar.as_slice() {
             [] => (Exit::NotFound, format!("`workspace show {selector} .` lists what is in it")),
             paths => (Exit::NotFound, format!("did you mean `{}`?", escape(&paths.join("`, `")))),
@@ -269,6 +280,9 @@ fn of_source(error: &SourceError) -> (Exit, String) {
     match error {
         SourceError::NoSuchDirectory(_) | SourceError::NotADirectory(_) => {
             (Exit::Usage, "`workspace upload NAME DIR` takes a folder".to_owned())
+        }
+        SourceError::Empty { excluded: 0, .. } => {
+            (Exit::Failure, "a version has at least a file, a link or an empty folder".to_owned())
         }
         SourceError::Empty { .. } => {
             (Exit::Failure, "a `!` pattern in .workspaceignore takes back what a rule leaves out".to_owned())
@@ -305,7 +319,7 @@ fn of_publication(error: &PublishError) -> Option<(Exit, String)> {
             (Exit::Conflict, "there is no version yet: `--expect 0` publishes the first".to_owned())
         }
         PublishError::Expected { name, .. } => {
-            (Exit::Conflict, format!("`workspace download {name}` shows what is there now"))
+            (Exit::Conflict, format!("`workspace log {name}` shows what is there now"))
         }
         PublishError::NothingOlder { name, .. } => (
             Exit::NotFound,
@@ -370,6 +384,11 @@ fn of_lock(error: &LockError) -> Option<(Exit, String)> {
         LockError::NoObjectLock { .. } => (
             Exit::Failure,
             "`workspace --bucket NEW init --object-lock` makes one that has it, where the server knows of it"
+                .to_owned(),
+        ),
+        LockError::NoObjectLockHere { .. } => (
+            Exit::Failure,
+            "AWS, MinIO and SeaweedFS have it, the store on this machine doesn't; without `--object-lock` it makes the bucket"
                 .to_owned(),
         ),
         LockError::Shorter { selector, .. } => {
@@ -625,7 +644,7 @@ fn of_store(error: &StoreError) -> (Exit, Option<&'static str>) {
         StoreError::StorageFull => (Exit::Failure, Some("make room, or use another store")),
         StoreError::CaBundle { .. } => (Exit::Usage, Some("WORKSPACE_CA_BUNDLE names a file of PEM certificates")),
         StoreError::Server { status, .. } if *status >= 500 => (Exit::Unavailable, Some("try again later")),
-        StoreError::Server { status: 404 | 405 | 400, .. } => {
+        StoreError::Server { status: 404 | 405, .. } => {
             (Exit::Failure, Some("check S3_ENDPOINT: S3 doesn't answer like that here"))
         }
         StoreError::Embedded(EmbeddedError::Newer { .. }) => {

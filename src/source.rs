@@ -156,6 +156,8 @@ pub enum Rule {
     Default(String),
     /// Neither file, folder nor link.
     Special,
+    /// A `.workspace` below another folder: what a download has noted of a target that lies in the tree.
+    Own,
 }
 
 /// A pattern, and where it stands.
@@ -198,6 +200,7 @@ impl fmt::Display for Rule {
             Self::Line(line) => line.fmt(out),
             Self::Default(pattern) => write!(out, "default: {pattern}"),
             Self::Special => out.write_str("no regular file"),
+            Self::Own => out.write_str("kept for what a download notes"),
         }
     }
 }

@@ -592,6 +592,13 @@ impl Store {
         }
     }
 
+    /// Removes the bucket, which must be empty.
+    pub async fn delete_bucket(&self) -> Result<(), StoreError> {
+        let request = self.request("DeleteBucket", None);
+        let sent = self.shared.client.delete_bucket().bucket(&self.shared.bucket).send().await;
+        sent.map(|_| ()).map_err(|error| request.explain(&error))
+    }
+
     /// The bucket's name.
     pub fn bucket(&self) -> &str {
         &self.shared.bucket

@@ -49,6 +49,14 @@ pub enum VersionError {
         /// What is there instead.
         reason: String,
     },
+    /// There is nothing older than the current version.
+    #[error("`{name}` keeps nothing older than version {number} to compare it with")]
+    Alone {
+        /// The workspace.
+        name: WorkspaceName,
+        /// Its current version.
+        number: u64,
+    },
     /// The version has nothing at that path.
     #[error("`{selector}` has no `{path}`", path = crate::output::escape(.path))]
     NoPath {
@@ -259,6 +267,7 @@ async fn similar_names(store: &Store, name: &WorkspaceName) -> Vec<String> {
 pub fn select<'a>(reference: &'a Reference, selector: &Selector) -> Result<&'a Row, VersionError> {
     reference.select(&selector.version).ok_or_else(|| {
         let reason = match &selector.version {
+            Version::Number(0) => format!("versions begin with 1; {}", kept(reference)),
             Version::Number(number) if *number < reference.current => {
                 format!("it is no longer kept; {}", kept(reference))
             }

@@ -269,6 +269,7 @@ fn paths_that_lead_elsewhere_are_refused_whole() {
         &["a\0b"],
         &[".workspace/tree"],
         &[".WORKSPACE/stage/x"],
+        &["a/.workspace/tree"],
         &[&long],
         &[&deep],
         // There twice, out of order, a file as a folder.
@@ -278,7 +279,7 @@ fn paths_that_lead_elsewhere_are_refused_whole() {
         &["a", "a-b", "a/b"],
     ];
     for paths in cases {
-        let files: Vec<(&str, &str)> = std::iter::once(&"0").chain(*paths).map(|path| (*path, "x")).collect();
+        let files: Vec<(&str, &str)> = std::iter::once(&"!").chain(*paths).map(|path| (*path, "x")).collect();
         Forged::of(&files).publish(&bucket, "evil");
         let ran = environment.run(["download", "evil", "copy"]).fails(1, "the manifest `data/evil/");
         assert!(!ran.stderr.contains('\0') && downloaded(&environment, "copy").is_empty(), "{paths:?}: {ran:?}");

@@ -110,6 +110,16 @@ fn what_never_answers_is_reported_with_what_listens() {
 }
 
 #[test]
+fn what_somebody_else_answers_does_not_count() {
+    let stage = Stage::new(SERVER);
+    let _other = std::net::TcpListener::bind(("127.0.0.1", stage.plan.port)).unwrap();
+    let finished = stage.run();
+    let reason = format!("another program here listens on port {}", stage.plan.port);
+    assert!(finished.log.contains(&reason) && !finished.log.contains("ready on port"), "{}", finished.log);
+    assert_eq!(finished.state.phase, Phase::Failed);
+}
+
+#[test]
 fn the_health_path_decides() {
     let stage = Stage::new(SERVER)
         .plan(|plan| plan.health = Some(HealthCheck { path: "/missing".to_owned() }))

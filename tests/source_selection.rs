@@ -67,6 +67,8 @@ fn source_outside_of_git_follows_gitignore_files_and_defaults() {
             ("void", Node::Empty),
             (".workspaceignore", file("secret-plans\n!build/\n")),
             ("secret-plans", file("x")),
+            (".workspace/tree", file("what a download noted")),
+            ("sub/.workspace/tree", file("what a download into a folder of it noted")),
         ]),
     );
     let listed = |arguments: &[&str]| {
@@ -87,6 +89,8 @@ fn source_outside_of_git_follows_gitignore_files_and_defaults() {
     ];
     assert_eq!(listed(&[]), expected);
     assert!(listed(&["--include-lock"]).contains(&"package-lock.json".to_owned()));
+    let said = environment.run(["upload", "plain", folder.to_str().unwrap(), "--dry-run"]).ok().stderr;
+    assert!(said.contains("- sub/.workspace/ (kept for what a download notes)"), "{said}");
 }
 
 #[test]

@@ -97,6 +97,11 @@ pub(super) fn elsewhere(folder: &Folder<'_>) -> Option<String> {
 
 fn no_start_known(runtime: &Runtime, marker: Option<&str>) -> String {
     let seen = marker.map(|marker| format!(" (`{marker}`)")).unwrap_or_default();
+    if runtime.has_image() {
+        return format!(
+            "nothing in this {runtime} tree{seen} says how it starts: it is stored, not started. `start:` in `{WORKSPACE_YAML}` says it"
+        );
+    }
     format!(
         "this is a {runtime} tree{seen}, for which there is no image so far: it is stored, not started. To run it, say how in \
          `{WORKSPACE_YAML}`: `image:` (one of your own, with {runtime} and the `workspace` binary), `install:` and `start:`"

@@ -46,6 +46,7 @@ pub fn apply(
     }
     for &at in &plan.directories {
         applying.make_folders(manifest.entries[at].path.as_str())?;
+        applying.applied.written += 1;
     }
     applying.delete(&plan.delete, manifest)?;
     let mut applied = applying.applied;

@@ -1,9 +1,9 @@
 //! The stage: verified contents under temporary names, on the same file system as the target.
 //!
 //! A staged file is named after its content, so that an interrupted checkout finds what it had fetched, whatever version
-//! it goes on with. What is found is hashed before it is used.
+//! it goes on with. What is found is hashed before it is used; of a cut file, part by part.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -53,7 +53,52 @@ struct Hashed {
     busy: bool,
 }
 
+/// What lies in the stage of a file.
+enum There {
+    Nothing,
+    /// These parts of a cut file, by where they begin in it.
+    Parts(HashSet<u64>),
+    All,
+}
+
 impl Whole {
+    /// Takes what an interrupted checkout has left of the file, after which only the rest has to come.
+    fn adopt(&self, file: &File, entry: &Entry) -> io::Result<There> {
+        let Kind::File { hash: digest, size, .. } = &entry.kind else { return Ok(There::Nothing) };
+        if file.metadata()?.len() > *size {
+            return Ok(There::Nothing);
+        }
+        let (mut state, mut there) = (Hashed::default(), HashSet::new());
+        let (mut offset, mut content) = (0, Vec::new());
+        for (part, hash) in Manifest::parts(entry) {
+            content.resize(part.length as usize, 0);
+            match file.read_exact_at(&mut content, offset) {
+                Ok(()) if Hash::of(&content) != hash => {}
+                Ok(()) => {
+                    there.insert(offset);
+                    if state.bytes == offset {
+                        state.hasher.update(&content);
+                        state.bytes += u64::from(part.length);
+                    } else {
+                        state.waiting.insert(offset, content.len());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                Err(error) => return Err(error),
+            }
+            offset += u64::from(part.length);
+        }
+        Ok(if state.bytes == *size {
+            // The parts are right, and so is the file unless the manifest contradicts itself: then it all comes again, and is told.
+            if Hash::from(state.hasher.finalize()) == *digest { There::All } else { There::Nothing }
+        } else if there.is_empty() {
+            There::Nothing
+        } else {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
+            There::Parts(there)
+        })
+    }
+
     /// A part was written. Gives the digest once all `size` bytes were: to one caller.
     fn with(
         &self,
@@ -157,7 +202,7 @@ impl Stage {
             let whole = matches!(content, Content::Cut(_)).then(Box::default);
             stage.files.push(Staged { entry: at, name, whole, ready: AtomicBool::new(false) });
         }
-        stage.adopt(manifest, &names)?;
+        let there = stage.adopt(manifest, &names)?;
         for (number, staged) in stage.files.iter().enumerate() {
             if staged.ready.load(Ordering::Relaxed) {
                 continue;
@@ -165,38 +210,58 @@ impl Stage {
             let entry = &manifest.entries[staged.entry];
             let mut offset = 0;
             for (part, hash) in Manifest::parts(entry) {
-                stage.places.entry(part.frame).or_default().push(Place {
-                    part,
-                    hash,
-                    staged: number,
-                    offset,
-                    written: AtomicBool::new(false),
-                });
+                if !there.get(&number).is_some_and(|parts| parts.contains(&offset)) {
+                    stage.places.entry(part.frame).or_default().push(Place {
+                        part,
+                        hash,
+                        staged: number,
+                        offset,
+                        written: AtomicBool::new(false),
+                    });
+                }
                 offset += u64::from(part.length);
             }
         }
         Ok(stage)
     }
 
-    /// Looks through what is there already: what is wanted and right stays, the rest goes.
-    fn adopt(&self, manifest: &Manifest, names: &HashMap<String, usize>) -> Result<(), CheckoutError> {
+    /// Looks through what is there already: what is wanted and right stays, the rest goes. Gives the parts of cut files that
+    /// are there, by the file's number.
+    fn adopt(
+        &self,
+        manifest: &Manifest,
+        names: &HashMap<String, usize>,
+    ) -> Result<HashMap<usize, HashSet<u64>>, CheckoutError> {
+        let mut parts = HashMap::new();
         for found in self.names().map_err(CheckoutError::io("read", &self.path))? {
-            let wanted = found.to_str().ok().and_then(|name| names.get(name)).map(|&number| &self.files[number]);
-            let right = wanted.is_some_and(|staged| {
-                let Kind::File { hash, .. } = &manifest.entries[staged.entry].kind else { return false };
-                let file = open_to_read(&self.folder, &staged.name);
-                file.and_then(|mut file| digest_of(&mut file)).is_ok_and(|digest| digest == *hash)
-            });
-            match wanted {
-                Some(staged) if right => {
+            let wanted = found.to_str().ok().and_then(|name| names.get(name)).copied();
+            let there = wanted.map(|number| (number, self.there(manifest, &self.files[number])));
+            match there {
+                Some((number, Ok(There::All))) => {
+                    let staged = &self.files[number];
                     self.dress(&manifest.entries[staged.entry], &staged.name)?;
                     staged.ready.store(true, Ordering::Relaxed);
+                }
+                Some((number, Ok(There::Parts(offsets)))) => {
+                    parts.insert(number, offsets);
                 }
                 _ => remove(&self.folder, found.as_c_str())
                     .map_err(CheckoutError::io("remove", self.path.join(found.to_string_lossy().as_ref())))?,
             }
         }
-        Ok(())
+        Ok(parts)
+    }
+
+    /// What of a file is there, and right.
+    fn there(&self, manifest: &Manifest, staged: &Staged) -> io::Result<There> {
+        let entry = &manifest.entries[staged.entry];
+        let mut file = open_to_read(&self.folder, &staged.name)?;
+        if let Some(whole) = &staged.whole {
+            return whole.adopt(&file, entry);
+        }
+        let digest = digest_of(&mut file)?;
+        let right = matches!(&entry.kind, Kind::File { hash, .. } if *hash == digest);
+        Ok(if right { There::All } else { There::Nothing })
     }
 
     /// What lies in it.
@@ -381,6 +446,53 @@ mod tests {
         }
         stage.take(&manifest, 1, b"only").unwrap();
         assert_eq!(stage.lacks(), None);
+    }
+
+    /// A part that was damaged since, one that never came, and those that are right.
+    #[test]
+    fn of_a_cut_file_only_what_is_missing_is_fetched_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::open(folder.path()).unwrap();
+        let contents: [&[u8]; 4] = [b"one.", b"two.", b"tree", b"four"];
+        let part = |frame| Part { frame, offset: 0, length: 4 };
+        let cut = |(frame, content): (u32, &&[u8])| CutPart { part: part(frame), hash: Hash::of(content) };
+        let kind = Kind::File {
+            executable: false,
+            size: 16,
+            mtime: 0,
+            hash: Hash::of(&contents.concat()),
+            content: Content::Cut((0..).zip(&contents).map(cut).collect()),
+        };
+        let frame = |at: u64| Frame { pack: 0, offset: 9 * at, length: 9, raw: 4 };
+        let manifest = Manifest {
+            header: Header::bare(&[]),
+            packs: vec![PackInfo { id: ulid::Ulid::from_parts(1, 1), size: 36 }],
+            frames: (0..4).map(frame).collect(),
+            entries: vec![Entry { path: "a".parse().unwrap(), kind }],
+        };
+        let plan = Plan { write: vec![0], ..Plan::default() };
+        let open = || Stage::open(&target, &manifest, &plan).unwrap();
+        let stage = open();
+        for number in [0, 1, 3] {
+            stage.take(&manifest, number, contents[number as usize]).unwrap();
+        }
+        let file = folder.path().join(".workspace/stage").join(stage.files().next().unwrap().1);
+        File::options().write(true).open(&file).unwrap().write_all_at(b"TWO.", 4).unwrap();
+        drop(stage);
+
+        let stage = open();
+        assert_eq!((stage.frames(), stage.missing_bytes()), ([1, 2].into(), 8));
+        stage.take(&manifest, 2, contents[2]).unwrap();
+        assert_eq!(stage.lacks(), Some(0));
+        stage.take(&manifest, 1, contents[1]).unwrap();
+        assert_eq!(stage.lacks(), None);
+        assert_eq!(fs::read(&file).unwrap(), contents.concat());
+        drop(stage);
+
+        // All of it, and what is longer than all of it.
+        assert_eq!((open().frames(), open().lacks()), (BTreeSet::new(), None));
+        File::options().append(true).open(&file).unwrap().write_all(b"more").unwrap();
+        assert_eq!((open().missing_bytes(), file.exists()), (16, false));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::budget::Budget;
@@ -33,7 +33,7 @@ pub struct Args {
     /// NAME, NAME@7 or NAME@TAG
     #[arg(value_name = "NAME[@A]", required_unless_present = "patch")]
     selector: Option<String>,
-    /// Another version, such as `@8` or `@v2.0`, or a folder as an upload would see it
+    /// Another version of it, such as `@8` or `@v2.0`, or a folder as an upload would see it
     #[arg(value_name = "@B|DIR")]
     other: Option<String>,
     /// How many lines came and went
@@ -93,6 +93,14 @@ impl Pair {
         Ok(match other {
             None if version == Version::Current => Self::Last,
             None => Self::Versions(version, Version::Current),
+            Some(text) if text.contains('@') && !text.starts_with('@') && !Path::new(text).exists() => {
+                let other: Selector = text.parse()?;
+                if other.name != selector.name {
+                    let (one, other) = (&selector.name, &other.name);
+                    anyhow::bail!("versions of one workspace are compared, not of `{one}` and `{other}`");
+                }
+                Self::Versions(version, other.version)
+            }
             Some(text) if text.starts_with('@') => {
                 let other: Selector = format!("{}{text}", selector.name).parse()?;
                 Self::Versions(version, other.version)
@@ -174,10 +182,8 @@ async fn sides(
 /// The kept version before the current one.
 fn previous(selector: &Selector, reference: &Reference) -> Result<u64, VersionError> {
     let before = reference.rows.iter().rev().find(|row| row.number < reference.current);
-    before.map(|row| row.number).ok_or_else(|| VersionError::NoVersion {
-        selector: selector.clone(),
-        reason: format!("no version before {} is kept, so there is nothing to compare it with", reference.current),
-    })
+    let alone = || VersionError::Alone { name: selector.name.clone(), number: reference.current };
+    before.map(|row| row.number).ok_or_else(alone)
 }
 
 /// A path that neither side has is a mistake rather than a path without changes.

@@ -187,6 +187,9 @@ pub async fn run(
     let report = report?;
     let seconds = began.elapsed().as_secs_f64();
     say(context, &report, &store.location(), seconds, args.wait.wait.is_some());
+    if report.outcome == Outcome::Unchanged && publication.message.is_some() {
+        output.note("no version was made, so the message is kept nowhere");
+    }
     let (wait, end) = Waited::of(context, &store, &report, &args.wait).await.parts();
     if args.json {
         output.json(&Report::new(&report, &store, seconds, wait))?;

@@ -147,6 +147,7 @@ fn because(fate: &Fate) -> String {
         Rule::Line(at) => line(at),
         Rule::Default(pattern) => format!("left out by default: {pattern} (`!{pattern}` in .workspaceignore takes it)"),
         Rule::Special => "it is neither file, folder nor link".to_owned(),
+        Rule::Own => "`.workspace` is kept for what a download notes of its target".to_owned(),
     };
     match fate {
         Fate::Goes { because: Admission::Tracked, although: None, .. } => "git tracks it".to_owned(),

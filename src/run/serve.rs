@@ -91,6 +91,14 @@ impl Run<'_> {
     /// Starts it.
     pub(super) fn launch(&mut self, application: &Application) -> Result<Running, RunError> {
         let Application { start, folder, environment, .. } = application;
+        // Its answers would pass for the application's. A container has nobody else.
+        if let Some(port) = self.state.port
+            && !system::is_first_process()
+            && system::listeners().unwrap_or_default().iter().any(|address| address.port() == port)
+        {
+            let reason = format!("another program here listens on port {port}; PORT={} takes another one", port ^ 1);
+            return Err(RunError::Start { reason });
+        }
         self.output.note(&format!("workspace: start with `{start}` on port {}", environment.port));
         let argv = start.argv();
         let memory = MemoryWatch::begin();

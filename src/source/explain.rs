@@ -130,6 +130,12 @@ fn in_tree(root: &Path, asked: &Path, here: &Path) -> Result<String, SourceError
             .or_else(|| Some(canonical()?.strip_prefix(root).ok()?.to_owned()))
     };
     let found = candidates.iter().filter(|path| exists(path)).find_map(|path| below(path));
+    if found.is_none() {
+        let hidden = candidates.iter().find_map(|path| Some((path, path.symlink_metadata().err()?)));
+        if let Some((path, error)) = hidden.filter(|(_, error)| error.kind() == std::io::ErrorKind::PermissionDenied) {
+            return Err(SourceError::unreadable(path, error));
+        }
+    }
     let path = match found {
         Some(path) => path,
         None if candidates.iter().any(exists) || below(&candidates[0]).is_none() => return Err(outside()),

@@ -72,6 +72,12 @@ pub enum LockError {
         /// The bucket.
         bucket: String,
     },
+    /// A bucket was to be made in which something can be locked.
+    #[error("what answers at {location} knows no Object Lock, so no bucket was made")]
+    NoObjectLockHere {
+        /// The store.
+        location: String,
+    },
     /// A lock may become longer, and not shorter.
     #[error("`{selector}` is locked already, {}; a lock can be made longer and not shorter", until_text(*until))]
     Shorter {

@@ -130,6 +130,7 @@ impl Source for BucketSource {
             VersionError::Store(_)
             | VersionError::Object { .. }
             | VersionError::BadMemory { .. }
+            | VersionError::Alone { .. }
             | VersionError::NoPath { .. } => SourceError::Unavailable(error.into()),
         })
     }

@@ -61,7 +61,11 @@ impl Walk<'_> {
     ) -> Result<Fate, SourceError> {
         let inherited = around.inherited;
         let text = std::str::from_utf8(name).ok();
-        if name == b".git" || text.is_some_and(is_state) {
+        let own = text.is_some_and(is_state);
+        if own && bytes.contains(&b'/') {
+            return Ok(Fate::Stays(Rule::Own));
+        }
+        if own || name == b".git" {
             return Ok(Fate::Unseen);
         }
         // A `!` for a folder is no `!` for the secrets in it: the pattern must name the file.
