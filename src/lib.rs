@@ -11,6 +11,7 @@
 pub mod application;
 pub mod archive;
 pub mod budget;
+pub mod buffers;
 pub mod cache;
 pub mod checkout;
 pub mod cli;
