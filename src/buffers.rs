@@ -25,13 +25,11 @@ impl Buffer {
         }
         let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |buffer: &Vec<u8>| (bytes..=bytes.saturating_mul(4)).contains(&buffer.capacity());
-        match idle.iter().position(fits) {
-            Some(at) => Self(idle.swap_remove(at)),
-            None => {
-                drop(idle);
-                Self(Vec::with_capacity(bytes))
-            }
+        if let Some(at) = idle.iter().position(fits) {
+            return Self(idle.swap_remove(at));
         }
+        drop(idle);
+        Self(Vec::with_capacity(bytes))
     }
 
     /// To fill it.

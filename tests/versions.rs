@@ -288,7 +288,11 @@ fn what_differs_has_a_letter() {
 fn a_workspace_with_one_version_has_nothing_to_compare_it_with() {
     let environment = TestEnvironment::new();
     publish(&environment, &tree([("a", file("a"))]), &[]);
-    environment.run(["diff", "app"]).fails(3, "no version before 1 is kept");
+    environment.run(["diff", "app"]).fails(3, "keeps nothing older than version 1");
+    // Both versions may be written out, of one workspace.
+    assert_eq!(environment.run(["diff", "app@1", "app@1"]).ok().stdout, "");
+    environment.run(["diff", "app@1", "other@1"]).fails(1, "versions of one workspace are compared");
+    environment.run(["download", "app@0"]).fails(3, "versions begin with 1");
 }
 
 #[test]

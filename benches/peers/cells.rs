@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::link::{Link, Speed, Traffic};
 use crate::measured;
-use crate::results::{Cell, Cost, said};
+use crate::results::{Cell, Cost, Machine, said};
 use crate::servers::Server;
 use crate::tools::{Tool, Work, Worker};
 use crate::trees::{Tree, TreeName};
@@ -263,6 +263,7 @@ impl Bench {
             scenario: scenario.name.to_owned(),
             date: said(Command::new("date").arg("+%F")),
             commit: said(Command::new("git").args(["describe", "--always", "--dirty", "--exclude=*"])),
+            processor: Machine::here().processor,
             tools,
         }
     }

@@ -78,22 +78,21 @@ pub fn write(results: &Results, folder: &Path) {
     fs::write(folder.join("README.md"), text).unwrap();
 }
 
-/// On which day, and at which commit: one of each, unless some cells were measured again since.
+/// On which day, at which commit, and by which processor: one of each, unless some cells were measured again since.
 fn when(cells: &[&Cell]) -> String {
-    let mut runs: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+    let mut runs: Vec<(String, Vec<&str>)> = Vec::new();
     for cell in cells {
-        match runs.iter_mut().find(|(date, commit, _)| (*date, *commit) == (&cell.date, &cell.commit)) {
-            Some((.., scenarios)) => scenarios.push(&cell.scenario),
-            None => runs.push((&cell.date, &cell.commit, vec![&cell.scenario])),
+        let run = format!("on {} at {} by {}", cell.date, cell.commit, cell.processor);
+        match runs.iter_mut().find(|(other, _)| *other == run) {
+            Some((_, scenarios)) => scenarios.push(&cell.scenario),
+            None => runs.push((run, vec![&cell.scenario])),
         }
     }
     match runs.as_slice() {
-        [(date, commit, _)] => format!("Measured on {date} at {commit}."),
+        [(run, _)] => format!("Measured {run}."),
         runs => {
-            let run = |(date, commit, scenarios): &(&str, &str, Vec<&str>)| {
-                format!("on {date} at {commit}: {}", scenarios.join(", "))
-            };
-            format!("Measured {}.", runs.iter().map(run).collect::<Vec<_>>().join("; "))
+            let runs = runs.iter().map(|(run, scenarios)| format!("{run}: {}", scenarios.join(", ")));
+            format!("Measured {}.", runs.collect::<Vec<_>>().join("; "))
         }
     }
 }

@@ -51,6 +51,8 @@ pub struct Cell {
     pub date: String,
     /// The commit of `workspace`.
     pub commit: String,
+    /// The processor: times of one are not those of another.
+    pub processor: String,
     /// What it cost each tool.
     pub tools: BTreeMap<String, Cost>,
 }
