@@ -156,7 +156,7 @@ pub enum Rule {
     Default(String),
     /// Neither file, folder nor link.
     Special,
-    /// A `.workspace` below another folder: what a download has noted of a target that lies in the tree.
+    /// A `.workspace`: what a download has noted of its target.
     Own,
 }
 

@@ -12,7 +12,7 @@ use crate::cli::Context;
 use crate::difference::{self, Change, DifferenceError, Side};
 use crate::failure::Exit;
 use crate::format::Reference;
-use crate::names::{Selector, Version};
+use crate::names::{Selector, Version, WorkspaceName};
 use crate::settings::Purpose;
 use crate::version::{self, Found, VersionError};
 
@@ -93,7 +93,7 @@ impl Pair {
         Ok(match other {
             None if version == Version::Current => Self::Last,
             None => Self::Versions(version, Version::Current),
-            Some(text) if text.contains('@') && !text.starts_with('@') && !Path::new(text).exists() => {
+            Some(text) if names_a_version(text) && !Path::new(text).exists() => {
                 let other: Selector = text.parse()?;
                 if other.name != selector.name {
                     let (one, other) = (&selector.name, &other.name);
@@ -108,6 +108,11 @@ impl Pair {
             Some(folder) => Self::Folder(version, folder.into()),
         })
     }
+}
+
+/// Whether it is NAME@VERSION, rather than a folder.
+fn names_a_version(text: &str) -> bool {
+    text.split_once('@').is_some_and(|(name, _)| name.parse::<WorkspaceName>().is_ok())
 }
 
 /// Runs the command.
@@ -211,6 +216,8 @@ mod tests {
         assert_eq!(pair("a@7", Some("@8")), Pair::Versions(number(7), number(8)));
         assert_eq!(pair("a", Some("@v2")), Pair::Versions(current.clone(), Version::Tag("v2".parse().unwrap())));
         assert_eq!(pair("a", Some(".")), Pair::Folder(current, ".".into()));
+        assert_eq!(pair("a@7", Some("a@8")), Pair::Versions(number(7), number(8)));
+        assert!(Pair::of(&"a".parse().unwrap(), Some("b@8")).is_err());
         assert_eq!(pair("a@7", Some("./@8")), Pair::Folder(number(7), "./@8".into()));
         assert!(Pair::of(&"a".parse().unwrap(), Some("@")).is_err());
     }

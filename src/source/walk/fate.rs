@@ -61,12 +61,11 @@ impl Walk<'_> {
     ) -> Result<Fate, SourceError> {
         let inherited = around.inherited;
         let text = std::str::from_utf8(name).ok();
-        let own = text.is_some_and(is_state);
-        if own && bytes.contains(&b'/') {
-            return Ok(Fate::Stays(Rule::Own));
-        }
-        if own || name == b".git" {
+        if name == b".git" {
             return Ok(Fate::Unseen);
+        }
+        if text.is_some_and(is_state) {
+            return Ok(Fate::Stays(Rule::Own));
         }
         // A `!` for a folder is no `!` for the secrets in it: the pattern must name the file.
         let (mut taken_back, mut named) = (inherited.taken_back.clone(), false);
