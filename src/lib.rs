@@ -11,7 +11,6 @@
 pub mod application;
 pub mod archive;
 pub mod budget;
-pub mod buffers;
 pub mod cache;
 pub mod checkout;
 pub mod cli;

@@ -8,7 +8,6 @@ use tokio::task::spawn_blocking;
 
 use super::{ArchiveError, Archivist};
 use crate::budget::Taken;
-use crate::buffers::Buffer;
 use crate::checkout::CheckoutError;
 use crate::checkout::packs::Reads;
 use crate::format::archive::{ArchiveBuilder, BuildError, Piece};
@@ -36,7 +35,7 @@ pub struct Wanted {
 
 /// The same, fetched and verified.
 pub struct Chunk {
-    frames: BTreeMap<u32, Buffer>,
+    frames: BTreeMap<u32, Vec<u8>>,
     pieces: Vec<Piece>,
     taken: Taken,
 }
@@ -50,7 +49,7 @@ impl Chunk {
     /// Adds everything to an archive. What it took of the budget is given back once the archive's bytes are sent.
     pub fn add_to(self, builder: &mut ArchiveBuilder) -> Result<Taken, BuildError> {
         for piece in &self.pieces {
-            let raw = self.frames.get(&piece.part.frame).map(|raw| &**raw).unwrap_or_default();
+            let raw = self.frames.get(&piece.part.frame).map(Vec::as_slice).unwrap_or_default();
             builder.add(piece, content(raw, piece).ok_or(BuildError::Order)?)?;
         }
         Ok(self.taken)
@@ -128,7 +127,7 @@ struct Wrong {
     reason: String,
 }
 
-fn unpack(manifest: &Manifest, wanted: &Wanted, bytes: &Bytes) -> Result<BTreeMap<u32, Buffer>, Wrong> {
+fn unpack(manifest: &Manifest, wanted: &Wanted, bytes: &Bytes) -> Result<BTreeMap<u32, Vec<u8>>, Wrong> {
     let mut frames = BTreeMap::new();
     for &number in &wanted.frames {
         let frame = manifest.frames[number as usize];
@@ -144,7 +143,7 @@ fn unpack(manifest: &Manifest, wanted: &Wanted, bytes: &Bytes) -> Result<BTreeMa
     let mut checked: BTreeMap<(u32, u32, u32), Hash> = BTreeMap::new();
     for piece in &wanted.pieces {
         let wrong = |reason: &str| Wrong { entry: piece.entry, reason: reason.to_owned() };
-        let raw = frames.get(&piece.part.frame).map(|raw| &**raw).unwrap_or_default();
+        let raw = frames.get(&piece.part.frame).map(Vec::as_slice).unwrap_or_default();
         let content = content(raw, piece).ok_or_else(|| wrong("a frame is too short"))?;
         let place = (piece.part.frame, piece.part.offset, piece.part.length);
         if *checked.entry(place).or_insert_with(|| Hash::of(content)) != piece.hash {

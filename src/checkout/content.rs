@@ -196,7 +196,7 @@ impl Fetcher<'_> {
                     let from = usize::try_from(frame.offset - start).unwrap_or(usize::MAX);
                     let compressed = bytes.get(from..from.saturating_add(frame.length as usize)).unwrap_or_default();
                     let raw = pack::decompress(compressed, frame.raw).map_err(|error| error.to_string())?;
-                    Ok((number, Bytes::from_owner(raw)))
+                    Ok((number, Bytes::from(raw)))
                 };
                 frames.into_iter().map(one).collect()
             };

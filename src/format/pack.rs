@@ -14,7 +14,6 @@ use ulid::Ulid;
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::{FormatError, Hash, tar_header};
-use crate::buffers::Buffer;
 
 /// Raw bytes that a frame is filled up to with small files.
 pub const FRAME_TARGET: u64 = 512 << 10;
@@ -204,12 +203,12 @@ pub(super) fn compress(raw: &[u8]) -> Result<Vec<u8>, PackError> {
 }
 
 /// Decompresses a frame that has `raw` bytes. zstd checks the content checksum.
-pub fn decompress(bytes: &[u8], raw: u32) -> Result<Buffer, FormatError> {
+pub fn decompress(bytes: &[u8], raw: u32) -> Result<Vec<u8>, FormatError> {
     if raw > MAX_FRAME {
         return Err(FormatError::OverLimit { what: "a frame", limit: MAX_FRAME.into() });
     }
-    let mut content = Buffer::with_capacity(raw as usize);
-    with_codec(|codec| codec.decompressor.decompress_to_buffer(bytes, content.as_mut_vec()))
+    let mut content = Vec::with_capacity(raw as usize);
+    with_codec(|codec| codec.decompressor.decompress_to_buffer(bytes, &mut content))
         .map_err(|error| FormatError::damaged(format!("a frame does not decompress ({error})")))?;
     if content.len() != raw as usize {
         return Err(FormatError::damaged(format!("a frame has {} bytes instead of {raw}", content.len())));

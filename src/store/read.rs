@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::error::{is_not_modified, short};
 use super::{ETag, Object, Store, StoreError};
-use crate::buffers::Buffer;
 
 /// How often a body that broke off is asked for.
 const READ_ATTEMPTS: u32 = 3;
@@ -197,10 +196,11 @@ impl Store {
             return Err(too_much());
         }
         let mut stream = output.body;
-        let mut body = Buffer::with_capacity(usize::try_from(expected.unwrap_or(0).min(ROOM)).unwrap_or(0));
+        let mut body = BytesMut::new();
+        body.reserve(usize::try_from(expected.unwrap_or(0).min(ROOM)).unwrap_or(0));
         loop {
             match stream.next().await {
-                Some(Ok(piece)) => body.as_mut_vec().extend_from_slice(&piece),
+                Some(Ok(piece)) => body.extend_from_slice(&piece),
                 None => break,
                 Some(Err(error)) => {
                     tracing::debug!(key, %error, "the body broke off");
@@ -218,7 +218,7 @@ impl Store {
             Some(expected) if expected != received => {
                 Err(StoreError::Truncated { key: key.to_owned(), expected, received })
             }
-            _ => Ok(Some(Came { object: Object { body: Bytes::from_owner(body), etag }, total })),
+            _ => Ok(Some(Came { object: Object { body: body.freeze(), etag }, total })),
         }
     }
 }
