@@ -32,7 +32,7 @@ use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::format::{FormatError, Keys, Manifest, Row};
 use crate::names::Selector;
-use crate::output::Observer;
+use crate::output::{Observer, plural};
 use crate::store::{RequestCounts, Store, StoreError};
 use crate::version::{self, VersionError};
 
@@ -215,10 +215,6 @@ impl CheckoutError {
         matches!(self, Self::NoRoom { .. })
             || matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull)
     }
-}
-
-fn plural(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// What a checkout needs of its surroundings.

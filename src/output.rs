@@ -16,7 +16,7 @@ use crate::environment::Environment;
 
 pub use log::{LogFormat, start_logging};
 pub use progress::{Observer, Phase, Silent, TerminalObserver};
-pub use text::{count, escape, first_line, relative_time, size, with_causes};
+pub use text::{count, escape, first_line, plural, relative_time, size, with_causes};
 use text::{escape_json, escape_lines, escape_message};
 
 /// When to colour.

@@ -51,11 +51,11 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         store.create_bucket_with(args.object_lock).await?;
     }
     let object_lock = store.has_object_lock().await?;
-    if args.object_lock && created && !object_lock {
-        store.delete_bucket().await?;
-        return Err(LockError::NoObjectLockHere { location: store.location() }.into());
-    }
     if args.object_lock && !object_lock {
+        if created {
+            store.delete_bucket().await?;
+            return Err(LockError::NoObjectLockHere { location: store.location() }.into());
+        }
         return Err(LockError::NoObjectLock { bucket: store.bucket().to_owned() }.into());
     }
     let ask = |question: &str| output.confirm(question);

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use super::publication::{self, Report, SourceArgs};
 use crate::cli::Context;
 use crate::failure::Exit;
-use crate::output::{count, escape, size};
+use crate::output::{count, escape, plural, size};
 use crate::publish::{self, Preview, Publication, PublishError};
 use crate::settings::Purpose;
 use crate::source::{self, Admission, Explanation, Fate, Line, Rule};
@@ -85,10 +85,7 @@ fn dry_run(context: &Context, preview: &Preview, strict: bool, json: bool) -> an
         "Would upload {} ({}), and leave out {}",
         count(preview.entries.len() as u64, "file"),
         size(bytes),
-        match preview.excluded.len() {
-            1 => "1 entry".to_owned(),
-            more => format!("{more} entries"),
-        }
+        plural(preview.excluded.len(), "entry", "entries")
     ));
     verdict(preview, strict)
 }

@@ -309,8 +309,9 @@ impl Publisher<'_> {
             if !state.goes_on {
                 state.saving = look.save_beside(self.cache);
             }
-            let (row, manifest_id) =
-                self.write_manifest(publication, look, &contents, loaded.as_deref(), plan, state, uploads).await?;
+            let keys = state.keys(publication);
+            let draft = self.draft(publication, look, &contents, loaded.as_deref(), plan, state);
+            let (row, manifest_id) = self.write_manifest(&keys, draft, uploads).await?;
             if let Some(earlier) = state.earlier.take()
                 && earlier.await?
             {

@@ -15,7 +15,7 @@ use crate::application::{self, Plan};
 use crate::budget::BYTES_IN_FLIGHT;
 use crate::format::manifest::{self, ContentIndex, Header, ManifestBuilder};
 use crate::format::reference::cut_message;
-use crate::format::{FormatError, Kind, Manifest, Row};
+use crate::format::{FormatError, Keys, Kind, Manifest, Row};
 use crate::output::Phase;
 use crate::source::{SourceKind, many_new};
 use crate::store::Condition;
@@ -122,21 +122,16 @@ impl Publisher<'_> {
         }
     }
 
-    /// Writes the manifest beside the last packs, and waits for all of them.
-    #[expect(clippy::too_many_arguments, reason = "the steps of a publication share little else")]
+    /// Writes the manifest that is being drafted beside the last packs, and waits for all of them.
     pub(super) async fn write_manifest(
         &self,
-        publication: &Publication,
-        look: &Look,
-        contents: &ContentIndex,
-        loaded: Option<&Loaded>,
-        plan: Option<Plan>,
-        state: &mut State,
+        keys: &Keys,
+        draft: impl Future<Output = Result<(Row, Ulid, Bytes), PublishError>>,
         uploads: Uploads,
     ) -> Result<(Row, Ulid), PublishError> {
         let put = async {
-            let (row, id, bytes) = self.draft(publication, look, contents, loaded, plan, state).await?;
-            self.store.put(&state.keys(publication).manifest(id), bytes, Condition::None).await?;
+            let (row, id, bytes) = draft.await?;
+            self.store.put(&keys.manifest(id), bytes, Condition::None).await?;
             Ok::<_, PublishError>((row, id))
         };
         // What is on its way arrives before anything is cleaned up, or it would stay for good.
@@ -147,7 +142,7 @@ impl Publisher<'_> {
     }
 
     /// The row and the manifest of what lies there now.
-    async fn draft(
+    pub(super) async fn draft(
         &self,
         publication: &Publication,
         look: &Look,
