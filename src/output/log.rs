@@ -19,10 +19,10 @@ pub enum LogFormat {
 pub fn start_logging(verbose: u8, format: Option<LogFormat>, wanted: Option<&str>, output: &Output) {
     let filter = match (wanted.filter(|wanted| !wanted.is_empty()), verbose) {
         (Some(filter), _) => filter.to_owned(),
-        // What the store on this machine refuses is the answer to a request, and said by whoever asked.
-        (None, 0) if format.is_some() => "error,s3s=off,workspace=info".to_owned(),
-        (None, 1) if format.is_some() => "warn,s3s=off,workspace=debug".to_owned(),
-        (None, 0 | 1) => "error,s3s=off".to_owned(),
+        // What goes wrong is said by whoever asked; what libraries log of it besides is for those who look for it.
+        (None, 0) if format.is_some() => "off,workspace=info".to_owned(),
+        (None, 1) if format.is_some() => "warn,workspace=debug".to_owned(),
+        (None, 0 | 1) => "off,workspace=error".to_owned(),
         (None, 2) => "warn,workspace=debug".to_owned(),
         (None, _) => "debug".to_owned(),
     };
