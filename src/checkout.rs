@@ -18,6 +18,7 @@ pub mod packs;
 mod plan;
 mod ranges;
 pub(crate) mod repositories;
+mod spelling;
 mod stage;
 mod state;
 mod target;
@@ -37,6 +38,7 @@ use crate::store::{RequestCounts, Store, StoreError};
 use crate::version::{self, VersionError};
 
 use packs::Packs;
+use plan::Plan;
 
 /// How the target is treated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -118,6 +120,16 @@ pub enum CheckoutError {
         path: String,
         /// Its target.
         link: String,
+    },
+    /// The version has paths of which only one would be left in the target.
+    #[error("`{}` and `{}` are one file in this target, where case does not count{}; nothing was changed", crate::output::escape(.one), crate::output::escape(.other), and_more(*.more))]
+    OneName {
+        /// A path.
+        one: String,
+        /// Another.
+        other: String,
+        /// How many pairs there are besides.
+        more: usize,
     },
     /// The version has a part of a Git repository, which no upload makes.
     #[error("`{}` in the version belongs to a Git repository, which could run programs here; nothing was changed", crate::output::escape(.path))]
@@ -217,6 +229,10 @@ impl CheckoutError {
     }
 }
 
+fn and_more(pairs: usize) -> String {
+    if pairs == 0 { String::new() } else { format!(" (and {})", plural(pairs, "more pair", "more pairs")) }
+}
+
 /// What a checkout needs of its surroundings.
 pub struct Fetcher<'a> {
     /// Where from.
@@ -291,7 +307,9 @@ impl Fetcher<'_> {
         target: &Path,
         options: CheckoutOptions,
     ) -> Result<Placed, CheckoutError> {
-        links::check(&manifest, options.allow_external_links)?;
+        if !options.allow_external_links {
+            links::check(&manifest)?;
+        }
         if !options.allow_repositories {
             repositories::check(&manifest)?;
         }
@@ -318,24 +336,32 @@ impl Fetcher<'_> {
     }
 }
 
-/// A target that was looked at.
 /// The paths at which checkouts have put something in a folder.
 pub fn written(folder: &Path) -> Result<BTreeSet<String>, CheckoutError> {
     let state = state::State::load(&target::Target::open(folder)?)?;
     Ok(state.paths().into_iter().map(str::to_owned).collect())
 }
 
+/// A target that was looked at.
 struct Prepared {
     target: target::Target,
     state: state::State,
-    plan: plan::Plan,
+    plan: Plan,
     stage: stage::Stage,
 }
 
 fn prepare(manifest: &Arc<Manifest>, target: &Path, options: CheckoutOptions) -> Result<Prepared, CheckoutError> {
     let target = target::Target::open(target)?;
-    let state = state::State::load(&target)?;
-    let plan = plan::plan(manifest, &target, &state, options)?;
+    let mut state = state::State::load(&target)?;
+    let wanted = target.knows_no_case().then(|| spelling::Wanted::of(manifest)).transpose()?;
+    let mut respell = Vec::new();
+    if let Some(wanted) = &wanted {
+        if !options.allow_external_links {
+            links::check_spellings(manifest)?;
+        }
+        respell = wanted.respell(&mut state, &target)?;
+    }
+    let plan = Plan { respell, wanted, ..plan::plan(manifest, &target, &state, options)? };
     plan.refuse_if_foreign(&target)?;
     let stage = stage::Stage::open(&target, manifest, &plan)?;
     let needed = stage.missing_bytes();

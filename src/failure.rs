@@ -432,6 +432,10 @@ fn of_checkout(error: &CheckoutError) -> Option<(Exit, String)> {
             Exit::Failure,
             "`workspace log` and `show` say who published it; somebody else may write to the bucket".to_owned(),
         ),
+        CheckoutError::OneName { .. } => (
+            Exit::Conflict,
+            "a folder on a file system where case counts; or rename one of them and upload again".to_owned(),
+        ),
         CheckoutError::ExternalLink { .. } => {
             (Exit::Conflict, "`workspace download --allow-external-links` if you trust this workspace; a container never makes such a link".to_owned())
         }

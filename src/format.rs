@@ -33,6 +33,7 @@ pub mod manifest;
 pub mod pack;
 pub mod reference;
 pub mod retention;
+pub mod spelling;
 mod tar_header;
 pub mod tree;
 

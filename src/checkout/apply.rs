@@ -13,7 +13,7 @@ use super::plan::Plan;
 use super::stage::Stage;
 use super::state::{Ours, State};
 use super::target::{Found, Target, look_at, remove};
-use super::{CheckoutError, Placed};
+use super::{CheckoutError, Placed, spelling};
 use crate::format::{Kind, Manifest};
 use crate::source::Stat;
 
@@ -48,7 +48,8 @@ pub fn apply(
         applying.make_folders(manifest.entries[at].path.as_str())?;
         applying.applied.written += 1;
     }
-    applying.delete(&plan.delete, manifest)?;
+    applying.delete(plan, manifest)?;
+    spelling::apply(target, &plan.respell)?;
     let mut applied = applying.applied;
     applied.kept = plan.kept + plan.chmod.len() as u64;
     applied.left.clone_from(&plan.left);
@@ -174,10 +175,10 @@ impl Applying<'_> {
     }
 
     /// Removes what is no longer wanted, then the folders that this left empty.
-    fn delete(&mut self, paths: &[String], manifest: &Manifest) -> Result<(), CheckoutError> {
+    fn delete(&mut self, plan: &Plan, manifest: &Manifest) -> Result<(), CheckoutError> {
         let target = self.target;
         let mut folders = BTreeSet::new();
-        for path in paths {
+        for path in &plan.delete {
             folders.extend(path.match_indices('/').map(|(slash, _)| path[..slash].to_owned()));
             let (parent, name) = match target.parent(path) {
                 Ok(parent) => parent,
@@ -198,7 +199,8 @@ impl Applying<'_> {
         // Deepest first: a folder sorts before what is in it.
         for folder in folders.iter().rev() {
             // The version may want the folder, and nothing in it.
-            if manifest.entry(folder).is_some() {
+            let spelled = plan.wanted.as_ref().and_then(|wanted| wanted.spelling(folder));
+            if manifest.entry(spelled.unwrap_or(folder)).is_some() {
                 continue;
             }
             if let Ok((parent, name)) = target.parent(folder) {

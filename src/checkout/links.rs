@@ -1,32 +1,51 @@
 //! Links that would lead a reader out of the target.
 
+use std::collections::HashMap;
+
 use super::CheckoutError;
+use crate::format::spelling::fold;
 use crate::format::tree::MAX_DEPTH;
-use crate::format::{Kind, Manifest};
+use crate::format::{Kind, Manifest, TreePath};
 
 /// As many links as Linux follows in one path.
 const MOST_LINKS: u32 = 40;
 /// More parts than any path has that the kernel takes: what goes on longer leads nowhere.
 const MOST_PARTS: u32 = 4_096;
 
-/// Refuses a version with links that leave the tree, unless they are allowed.
-pub fn check(manifest: &Manifest, allowed: bool) -> Result<(), CheckoutError> {
-    if allowed {
-        return Ok(());
+/// Finds the text of the link at a path, if there is one.
+type Find<'m> = dyn Fn(&str) -> Option<&'m str> + 'm;
+
+/// Refuses a version with links that leave the tree.
+pub fn check(manifest: &Manifest) -> Result<(), CheckoutError> {
+    check_with(manifest, &|path| match &manifest.entry(path)?.kind {
+        Kind::Link { target } => Some(target),
+        Kind::File { .. } | Kind::Directory => None,
+    })
+}
+
+/// The same for a target where `A` leads to what the version calls `a`.
+pub fn check_spellings(manifest: &Manifest) -> Result<(), CheckoutError> {
+    let links: HashMap<_, _> = links(manifest).map(|(path, target)| (fold(path.as_str()), target)).collect();
+    check_with(manifest, &|path| links.get(&fold(path)).copied())
+}
+
+fn links(manifest: &Manifest) -> impl Iterator<Item = (&TreePath, &str)> {
+    manifest.entries.iter().filter_map(|entry| match &entry.kind {
+        Kind::Link { target } => Some((&entry.path, &**target)),
+        Kind::File { .. } | Kind::Directory => None,
+    })
+}
+
+fn check_with(manifest: &Manifest, find: &Find<'_>) -> Result<(), CheckoutError> {
+    match links(manifest).find(|(path, target)| leaves(find, path.parent().unwrap_or(""), target)) {
+        Some((path, link)) => Err(CheckoutError::ExternalLink { path: path.to_string(), link: link.to_owned() }),
+        None => Ok(()),
     }
-    for entry in &manifest.entries {
-        if let Kind::Link { target } = &entry.kind
-            && leaves(manifest, entry.path.parent().unwrap_or(""), target)
-        {
-            return Err(CheckoutError::ExternalLink { path: entry.path.to_string(), link: target.to_string() });
-        }
-    }
-    Ok(())
 }
 
 /// Follows `target` from the folder `from`, through the version's own links: their text alone would deceive
 /// (`l -> .` makes `l/l/../..` lead out).
-fn leaves(manifest: &Manifest, from: &str, target: &str) -> bool {
+fn leaves(find: &Find<'_>, from: &str, target: &str) -> bool {
     let mut at: Vec<String> = from.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
     let mut todo: Vec<String> = target.split('/').rev().map(str::to_owned).collect();
     let mut followed = 0;
@@ -54,7 +73,7 @@ fn leaves(manifest: &Manifest, from: &str, target: &str) -> bool {
         if at.len() > MAX_DEPTH {
             continue;
         }
-        if let Some(Kind::Link { target }) = manifest.entry(&at.join("/")).map(|entry| &entry.kind) {
+        if let Some(target) = find(&at.join("/")) {
             followed += 1;
             if target.starts_with('/') {
                 return true;
@@ -86,13 +105,20 @@ mod tests {
 
     #[test]
     fn links_are_resolved_through_other_links() {
-        let ok = |links: &[(&str, &str)]| check(&with(links), false).is_ok();
+        let ok = |links: &[(&str, &str)]| check(&with(links)).is_ok();
         assert!(ok(&[("a", "b"), ("d/e", "../f"), ("g", "g")]));
         assert!(!ok(&[("a", "/etc")]));
         assert!(!ok(&[("a", "../x")]));
         assert!(!ok(&[("l", "."), ("x", "l/l/../..")]));
         assert!(!ok(&[("d", "x/y"), ("e", "d/../../..")]));
         assert!(ok(&[("d", "x/y"), ("e", "d/../..")]));
-        assert!(check(&with(&[("a", "/etc")]), true).is_ok());
+    }
+
+    #[test]
+    fn a_link_may_be_reached_by_another_spelling() {
+        let links = [("d", "."), ("l", "D/..")];
+        assert!(check(&with(&links)).is_ok());
+        assert!(check_spellings(&with(&links)).is_err());
+        assert!(check_spellings(&with(&[("d", "x/y"), ("l", "D/..")])).is_ok());
     }
 }

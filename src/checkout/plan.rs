@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
+use super::spelling::Wanted;
 use super::state::{Ours, State};
 use super::target::{Found, Target, look_at};
 use super::{CheckoutError, CheckoutOptions};
@@ -43,6 +44,10 @@ pub struct Plan {
     pub foreign: Vec<String>,
     /// Digests of files that stay.
     pub index: Index,
+    /// What the version spells another way than what is there, where that is one name.
+    pub respell: Vec<(String, String)>,
+    /// The version's own spellings, where that matters.
+    pub wanted: Option<Wanted>,
     /// What files that will be replaced or removed looked like, and where nothing stood.
     pub seen: Vec<(String, Option<Stat>)>,
 }

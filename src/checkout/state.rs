@@ -86,6 +86,12 @@ impl State {
         self.ours.entry(path).or_default().insert(ours);
     }
 
+    /// Has what we put at one path be at another.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        let known = self.ours.remove(from).unwrap_or_default();
+        self.ours.entry(to.to_owned()).or_default().extend(known);
+    }
+
     /// Whether that is what we put at the path.
     pub fn is_ours(&self, path: &str, what: &Ours) -> bool {
         self.ours.get(path).is_some_and(|known| known.contains(what))

@@ -106,6 +106,15 @@ impl Target {
         self.path.join(STATE_DIRECTORY).join(name)
     }
 
+    /// Whether the file system finds our own folder by another spelling, too.
+    pub fn knows_no_case(&self) -> bool {
+        let other = rustix::fs::statat(&self.root, STATE_DIRECTORY.to_ascii_uppercase(), AtFlags::SYMLINK_NOFOLLOW);
+        match (other, rustix::fs::fstat(&self.state)) {
+            (Ok(other), Ok(state)) => (other.st_dev, other.st_ino) == (state.st_dev, state.st_ino),
+            _ => false,
+        }
+    }
+
     /// Bytes that may still be written to the file system.
     pub fn free_bytes(&self) -> Result<u64, CheckoutError> {
         let stat = rustix::fs::fstatvfs(&self.root).map_err(|error| self.error("look at", "")(error))?;

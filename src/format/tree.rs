@@ -1,12 +1,12 @@
 //! A tree as data: paths and what stands at them.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::Hash;
+use super::spelling::fold;
 
 /// Our own folder inside a target; never part of a tree.
 pub const STATE_DIRECTORY: &str = ".workspace";
@@ -112,25 +112,23 @@ impl fmt::Display for TreePath {
 
 /// Whether a file system may take the name for [`STATE_DIRECTORY`]: see [`is_repository`].
 pub fn is_state(name: &str) -> bool {
-    as_seen(name).trim_end_matches(['.', ' ']).eq_ignore_ascii_case(STATE_DIRECTORY)
+    is_taken_for(name, &[STATE_DIRECTORY])
 }
 
-/// Whether a file system may take the name for `.git`: some know no case, macOS's passes over characters without a width, and
-/// Windows' knows a short name, and drops dots and spaces at the end. git refuses the same (`core.protectHFS`,
-/// `core.protectNTFS`).
+/// Whether a file system may take the name for `.git`: some know no case ([`super::spelling`]), macOS's passes over characters
+/// without a width, and Windows' knows a short name, and drops dots and spaces at the end. git refuses the same
+/// (`core.protectHFS`, `core.protectNTFS`).
 pub fn is_repository(name: &str) -> bool {
-    let name = as_seen(name);
-    let name = name.trim_end_matches(['.', ' ']);
-    name.eq_ignore_ascii_case(".git") || name.eq_ignore_ascii_case("git~1")
+    is_taken_for(name, &[".git", "git~1"])
 }
 
-/// The name without the characters that macOS passes over.
-fn as_seen(name: &str) -> Cow<'_, str> {
-    if name.is_ascii() {
-        return name.into();
-    }
-    let seen = |character: &char| !matches!(character, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
-    name.chars().filter(seen).collect::<String>().into()
+fn is_taken_for(name: &str, names: &[&str]) -> bool {
+    let shortened = |name: &str| {
+        let name = name.trim_end_matches(['.', ' ']);
+        names.iter().any(|other| name.eq_ignore_ascii_case(other))
+    };
+    // The short way: nearly every name there is.
+    if name.is_ascii() { shortened(name) } else { shortened(&fold(name)) }
 }
 
 /// Bytes inside a frame.
