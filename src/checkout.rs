@@ -38,7 +38,6 @@ use crate::store::{RequestCounts, Store, StoreError};
 use crate::version::{self, VersionError};
 
 use packs::Packs;
-use plan::Plan;
 
 /// How the target is treated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -346,22 +345,18 @@ pub fn written(folder: &Path) -> Result<BTreeSet<String>, CheckoutError> {
 struct Prepared {
     target: target::Target,
     state: state::State,
-    plan: Plan,
+    plan: plan::Plan,
     stage: stage::Stage,
 }
 
 fn prepare(manifest: &Arc<Manifest>, target: &Path, options: CheckoutOptions) -> Result<Prepared, CheckoutError> {
     let target = target::Target::open(target)?;
-    let mut state = state::State::load(&target)?;
+    let state = state::State::load(&target)?;
     let wanted = target.knows_no_case().then(|| spelling::Wanted::of(manifest)).transpose()?;
-    let mut respell = Vec::new();
-    if let Some(wanted) = &wanted {
-        if !options.allow_external_links {
-            links::check_spellings(manifest)?;
-        }
-        respell = wanted.respell(&mut state, &target)?;
+    if wanted.is_some() && !options.allow_external_links {
+        links::check_spellings(manifest)?;
     }
-    let plan = Plan { respell, wanted, ..plan::plan(manifest, &target, &state, options)? };
+    let plan = plan::plan(manifest, &target, &state, wanted, options)?;
     plan.refuse_if_foreign(&target)?;
     let stage = stage::Stage::open(&target, manifest, &plan)?;
     let needed = stage.missing_bytes();

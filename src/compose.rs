@@ -17,6 +17,8 @@ use model::{Attached, File, Healthcheck, Network, Service, Volume};
 
 pub use labels::{dns_label, seen_from_container};
 
+/// How each file begins.
+pub const MADE_BY: &str = "# Made by `workspace compose ";
 /// Where the image keeps the tree.
 const APP_DIR: &str = "/app";
 /// Where the image keeps what package managers may keep between containers.
@@ -187,8 +189,7 @@ pub fn render(applications: &[Application], store: &Store, options: &ComposeOpti
         file.networks.insert(network.clone(), Network { external: true, name: None });
     }
     let names = applications.iter().map(|application| application.selector.to_string()).collect::<Vec<_>>().join(" ");
-    let text =
-        format!("# Made by `workspace compose {names}`.\n{}{}", comments.concat(), serde_yaml::to_string(&file)?);
+    let text = format!("{MADE_BY}{names}`.\n{}{}", comments.concat(), serde_yaml::to_string(&file)?);
     Ok(Rendered { text, warnings })
 }
 

@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 
 use crate::checkout::{CheckoutError, Fetcher};
 use crate::format::{Entry, Hash, Kind};
+use crate::names::WorkspaceName;
 use crate::publish::PublishError;
 use crate::version::VersionError;
 
@@ -49,6 +50,14 @@ pub enum DifferenceError {
         path: String,
         /// Why it can't be read any more, if it can't.
         source: Option<std::io::Error>,
+    },
+    /// There is nothing older than the current version.
+    #[error("`{name}` keeps nothing older than version {number} to compare it with")]
+    Alone {
+        /// The workspace.
+        name: WorkspaceName,
+        /// Its current version.
+        number: u64,
     },
     /// A background task died.
     #[error("a part of the comparison failed unexpectedly")]

@@ -109,7 +109,7 @@ fn peel<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error
             DifferenceError::Version(inner) => inner,
             DifferenceError::Checkout(inner) => inner,
             DifferenceError::Publish(inner) => inner,
-            DifferenceError::Changed { .. } | DifferenceError::Task(_) => return error,
+            DifferenceError::Alone { .. } | DifferenceError::Changed { .. } | DifferenceError::Task(_) => return error,
         }
     } else if let Some(error) = error.downcast_ref::<MonitorError>() {
         match error {
@@ -173,6 +173,14 @@ pub struct NoHost {
     pub location: String,
 }
 
+/// Somebody's own file is where one is to be written.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` is there, and `workspace compose` has not made it", path.display())]
+pub struct ForeignFile {
+    /// The file.
+    pub path: std::path::PathBuf,
+}
+
 /// Workspaces are asked for where nobody knows the store.
 #[derive(Debug, thiserror::Error)]
 #[error("this container has no settings of the store, so nothing is known here of `{name}` on the hosts")]
@@ -203,6 +211,9 @@ fn of_domain(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Vec<Str
     if cause.downcast_ref::<NeedsYes>().is_some() {
         return Some((Exit::Usage, vec!["`--yes` if you are sure".to_owned()]));
     }
+    if cause.downcast_ref::<ForeignFile>().is_some() {
+        return Some((Exit::Conflict, vec!["name another file, or remove this one; nothing was written".to_owned()]));
+    }
     if cause.downcast_ref::<NoHost>().is_some() {
         return Some((Exit::NotFound, vec!["`workspace status` shows the hosts".to_owned()]));
     }
@@ -216,6 +227,9 @@ fn of_domain(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Vec<Str
             "`workspace download {name}@{found} DIR` shows theirs; the same command again publishes this folder"
         );
         return Some((Exit::Conflict, vec![hint]));
+    }
+    if let Some(DifferenceError::Alone { name, .. }) = cause.downcast_ref() {
+        return Some((Exit::NotFound, vec![format!("`workspace diff {name} DIR` compares it with a folder")]));
     }
     let (exit, hint) = cause
         .downcast_ref()
@@ -253,9 +267,6 @@ fn of_version(error: &VersionError) -> Option<(Exit, String)> {
         },
         VersionError::NoVersion { selector, .. } => {
             (Exit::NotFound, format!("`workspace log {}` shows what is kept", selector.name))
-        }
-        VersionError::Alone { name, .. } => {
-            (Exit::NotFound, format!("`workspace diff {name} DIR` compares it with a folder"))
         }
         VersionError::NoPath { selector, similar, .. } => match similar.as_slice() {
             [] => (Exit::NotFound, format!("`workspace show {selector} .` lists what is in it")),
@@ -448,9 +459,10 @@ fn of_checkout(error: &CheckoutError) -> Option<(Exit, String)> {
             Exit::Failure,
             "restore the pack from a backup; or `workspace delete` and upload a good copy anew".to_owned(),
         ),
-        CheckoutError::State { source: FormatError::Newer { .. }, .. } => {
-            (Exit::Failure, "install a newer version of workspace".to_owned())
-        }
+        CheckoutError::State { source: FormatError::Newer { .. }, .. } => (
+            Exit::Failure,
+            "install a newer version of workspace; if none was here, the file is damaged: remove it".to_owned(),
+        ),
         CheckoutError::State { .. } => (
             Exit::Failure,
             "remove the file; then files in the folder count as foreign unless they are right".to_owned(),
@@ -565,6 +577,9 @@ fn of_settings(error: &SettingsError) -> (Exit, Option<&'static str>) {
             "set S3_ENDPOINT or S3_BUCKET, or STORAGE_MODE=embedded for the store on this machine"
         }
         SettingsError::Mixed { .. } => "set S3_ENDPOINT beside them, or take them away",
+        SettingsError::NoKeysInFile { .. } => {
+            "set S3_ACCESS_KEY and S3_SECRET_KEY in the same file, or S3_ENDPOINT in the environment"
+        }
         SettingsError::NothingForS3 => "set S3_ENDPOINT for a server, S3_BUCKET for AWS",
         SettingsError::NoBucket => "set S3_BUCKET, or S3_ENDPOINT if it is not AWS you mean",
         SettingsError::NoDataFolder => "set WORKSPACE_DATA_DIR",

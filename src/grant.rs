@@ -1,6 +1,6 @@
 //! Issuing grants: what a container needs to fetch one version without the store's keys.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -8,7 +8,7 @@ use ulid::Ulid;
 
 use crate::cache::Cache;
 use crate::format::grant::Grant;
-use crate::format::{Content, FORMAT, Keys, Kind, Manifest, Row};
+use crate::format::{FORMAT, Keys, Row};
 use crate::names::WorkspaceName;
 use crate::store::{Store, presign};
 use crate::version::{self, VersionError};
@@ -43,7 +43,7 @@ impl Issuer<'_> {
         let mut expires = now.checked_add(length).unwrap_or(Timestamp::MAX);
         let manifests = [Some(row.base), row.delta].into_iter().flatten().map(|id| keys.manifest(id));
         let mut addresses = BTreeMap::new();
-        for key in manifests.chain(packs_in_use(&manifest).into_iter().map(|id| keys.pack(id))) {
+        for key in manifests.chain(manifest.packs_in_use().map(|pack| keys.pack(pack.id))) {
             let address = self.presigner.presign(&key, lifetime).await?;
             // Temporary keys may be replaced between two of them.
             if let Some(end) = self.presigner.credentials_expire().await? {
@@ -54,14 +54,4 @@ impl Issuer<'_> {
         let plan = manifest.header.plan;
         Ok(Grant { format: FORMAT, name: name.clone(), root, row: row.clone(), plan, expires, addresses })
     }
-}
-
-/// The packs that some entry has content in.
-fn packs_in_use(manifest: &Manifest) -> BTreeSet<Ulid> {
-    let frames = manifest.entries.iter().flat_map(|entry| match &entry.kind {
-        Kind::File { content: Content::Whole(part), .. } => vec![part.frame],
-        Kind::File { content: Content::Cut(parts), .. } => parts.iter().map(|part| part.part.frame).collect(),
-        Kind::File { content: Content::Empty, .. } | Kind::Link { .. } | Kind::Directory => Vec::new(),
-    });
-    frames.map(|frame| manifest.packs[manifest.frames[frame as usize].pack as usize].id).collect()
 }

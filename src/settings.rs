@@ -94,6 +94,14 @@ pub enum SettingsError {
         /// The file with the endpoint.
         file: String,
     },
+    /// An endpoint in a file without keys.
+    #[error(
+        "S3_ENDPOINT is set in {file} and no keys are: those of the AWS tools are not sent to an endpoint that a file names"
+    )]
+    NoKeysInFile {
+        /// The file with the endpoint.
+        file: String,
+    },
     /// Nothing is configured, and nobody is there to see where things would go.
     #[error("no store is configured, and `sync`, `run` and CI never fall back to the store on this machine")]
     NotConfigured,

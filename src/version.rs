@@ -49,14 +49,6 @@ pub enum VersionError {
         /// What is there instead.
         reason: String,
     },
-    /// There is nothing older than the current version.
-    #[error("`{name}` keeps nothing older than version {number} to compare it with")]
-    Alone {
-        /// The workspace.
-        name: WorkspaceName,
-        /// Its current version.
-        number: u64,
-    },
     /// The version has nothing at that path.
     #[error("`{selector}` has no `{path}`", path = crate::output::escape(.path))]
     NoPath {

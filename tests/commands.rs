@@ -263,6 +263,25 @@ fn bad_input_is_named_with_a_reason_and_a_next_step() {
 }
 
 #[test]
+fn a_compose_file_replaces_only_one_of_its_own() {
+    let environment = TestEnvironment::new();
+    let app = application(&environment);
+    environment.run(["upload", "a", app.to_str().unwrap()]).ok();
+    let file = environment.folder("here").join("own.yml");
+    fs::write(&file, "# mine\n").unwrap();
+    let ran = environment.run(["compose", "a", "-o", "own.yml"]);
+    ran.fails(4, "error: `own.yml` is there, and `workspace compose` has not made it")
+        .fails(4, "hint: name another file");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "# mine\n");
+    fs::remove_file(&file).unwrap();
+    environment.run(["compose", "a", "-o", "own.yml"]).ok();
+    environment.run(["compose", "a", "-o", "own.yml", "--port", "8080"]).ok();
+    assert!(fs::read_to_string(file).unwrap().contains("8080"));
+    let stdout = environment.run(["compose", "a", "-o", "/dev/stdout"]).ok().stdout;
+    assert!(stdout.starts_with("# Made by `workspace compose a`."), "{stdout}");
+}
+
+#[test]
 fn an_unreadable_file_is_named_and_nothing_is_published() {
     let environment = TestEnvironment::new();
     fs::set_permissions(environment.path(), fs::Permissions::from_mode(0o755)).unwrap();

@@ -144,6 +144,36 @@ fn what_retention_lets_go_is_collected_and_nothing_else() {
 }
 
 #[test]
+fn what_a_version_is_written_on_keeps_no_content_that_is_gone() {
+    let site = Site::with_versions(1);
+    let large = site.environment.path().join("app/large");
+    // More than one pack, of which the next versions, written as changes to this one, need nothing.
+    fs::write(&large, (2..200).flat_map(noise).collect::<Vec<u8>>()).unwrap();
+    site.ok(&["upload", "app", "../app"]);
+    site.ok(&["delete", "app", "--yes"]);
+    site.ok(&["upload", "app", "../app"]);
+    let packs = site.keys("/packs/").len();
+    assert!(packs > 1, "{packs}");
+    fs::remove_file(large).unwrap();
+    site.upload(2);
+    assert_eq!(site.keys("/packs/").len(), packs + 1);
+    site.ok(&["retention", "app", "--last", "1", "--hours", "0", "--days", "0"]);
+    site.ok(&["gc", "app", "--grace", "0s"]);
+    // What never changed, and what the second version brought.
+    assert_eq!(site.keys("/packs/").len(), 2);
+    site.ok(&["verify", "app", "--deep"]);
+    assert_eq!(fs::read_to_string(site.download("app").join("always")).unwrap(), "always the same");
+    site.remove("refs/app.json");
+    site.ok(&["recover", "app"]);
+    site.download("app");
+    // The content that is gone goes up again, though the manifest below still names its packs.
+    fs::write(site.environment.path().join("app/large"), (2..200).flat_map(noise).collect::<Vec<u8>>()).unwrap();
+    site.ok(&["upload", "app", "../app"]);
+    assert_eq!(site.download("app").join("large").metadata().unwrap().len(), 198 * 40_000);
+    site.ok(&["verify", "app", "--deep"]);
+}
+
+#[test]
 fn a_list_waits_for_its_grace_and_another_run_goes_on_with_it() {
     let site = Site::with_versions(3);
     site.ok(&["retention", "app", "--last", "1", "--hours", "0", "--days", "0"]);

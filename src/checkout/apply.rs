@@ -34,6 +34,7 @@ pub fn apply(
     for path in &plan.obstacles {
         applying.remove_all(path)?;
     }
+    let others = spelling::apply(target, &plan.respell)?;
     applying.files(stage, manifest)?;
     for &at in &plan.chmod {
         applying.chmod(&manifest.entries[at].path.to_string(), &manifest.entries[at].kind)?;
@@ -49,13 +50,12 @@ pub fn apply(
         applying.applied.written += 1;
     }
     applying.delete(plan, manifest)?;
-    spelling::apply(target, &plan.respell)?;
     let mut applied = applying.applied;
     applied.kept = plan.kept + plan.chmod.len() as u64;
-    applied.left.clone_from(&plan.left);
+    applied.left = plan.left.iter().map(String::as_str).chain(others).map(str::to_owned).collect();
     let mut ours: HashMap<String, HashSet<Ours>> =
         manifest.entries.iter().map(|entry| (entry.path.to_string(), HashSet::from([Ours::of(entry)]))).collect();
-    for path in &plan.left {
+    for path in &applied.left {
         if let Some(known) = state.get(path) {
             ours.insert(path.clone(), known.clone());
         }

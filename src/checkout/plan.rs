@@ -1,5 +1,6 @@
 //! What has to happen in a target: decided before anything is changed.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -16,7 +17,7 @@ use super::target::{Found, Target, look_at};
 use super::{CheckoutError, CheckoutOptions};
 use crate::budget::threads;
 use crate::cache::{Index, nanoseconds_now};
-use crate::format::tree::STATE_DIRECTORY;
+use crate::format::spelling::fold;
 use crate::format::{Hash, Kind, Manifest};
 use crate::output::escape;
 use crate::source::Stat;
@@ -93,6 +94,7 @@ pub fn plan(
     manifest: &Manifest,
     target: &Target,
     state: &State,
+    wanted: Option<Wanted>,
     options: CheckoutOptions,
 ) -> Result<Plan, CheckoutError> {
     let mut planner = Planner {
@@ -100,18 +102,18 @@ pub fn plan(
         target,
         state,
         options,
-        plan: Plan::default(),
+        plan: Plan { wanted, ..Plan::default() },
         digests: HashMap::new(),
         obstacles: HashSet::new(),
         parent: None,
     };
-    let fresh =
-        target.list("").map_err(target.error("read", ""))?.iter().all(|(name, _)| name == STATE_DIRECTORY.as_bytes());
+    let fresh = target.has_only_state().map_err(target.error("read", ""))?;
     if fresh {
         planner.everything();
     } else {
         planner.compare()?;
         planner.leftovers()?;
+        planner.spellings();
     }
     Ok(planner.plan)
 }
@@ -143,7 +145,7 @@ impl Planner<'_> {
     /// Keeps what [`Plan::look_again`] compares with; force takes whatever is there.
     fn saw(&mut self, path: &str, stat: Option<Stat>) {
         if !self.options.force {
-            self.plan.seen.push((path.to_owned(), stat));
+            self.plan.seen.push((self.state.spelling(path).into_owned(), stat));
         }
     }
 
@@ -156,6 +158,7 @@ impl Planner<'_> {
     }
 
     fn look(&mut self, path: &str) -> Result<Found, CheckoutError> {
+        let path = &*self.state.spelling(path);
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         if self.parent.as_ref().is_none_or(|(open, _)| open != folder) {
             self.parent = Some((folder.to_owned(), self.target.folder(folder)));
@@ -210,7 +213,8 @@ impl Planner<'_> {
                 return Ok(());
             }
             (Kind::Link { target }, Found::Link) => {
-                let text = self.target.read_link(path).map_err(self.target.error("read", path))?;
+                let text =
+                    self.target.read_link(&self.state.spelling(path)).map_err(self.target.error("read", path))?;
                 if text.as_bytes() == target.as_bytes() {
                     self.plan.kept += 1;
                     return Ok(());
@@ -258,7 +262,8 @@ impl Planner<'_> {
                 self.digests.get(path).is_some_and(|(digest, ..)| self.state.is_ours(path, &Ours::File(*digest)))
             }
             Found::Link => {
-                let text = self.target.read_link(path).map_err(self.target.error("read", path))?;
+                let text =
+                    self.target.read_link(&self.state.spelling(path)).map_err(self.target.error("read", path))?;
                 text.to_str().is_ok_and(|text| self.state.is_ours(path, &Ours::Link(text.to_owned())))
             }
             Found::Directory => self.state.is_ours(path, &Ours::Directory),
@@ -268,10 +273,10 @@ impl Planner<'_> {
 
     /// Plans to remove what stands at a path, with all that is in it.
     fn clear(&mut self, path: &str, there: Found) -> Result<(), CheckoutError> {
-        if !self.obstacles.insert(path.to_owned()) {
+        if !self.obstacles.insert(self.name(path).into_owned()) {
             return Ok(());
         }
-        self.plan.obstacles.push(path.to_owned());
+        self.plan.obstacles.push(self.state.spelling(path).into_owned());
         if self.options.force {
             return Ok(());
         }
@@ -304,7 +309,7 @@ impl Planner<'_> {
     fn clear_parents(&mut self, path: &str) -> Result<(), CheckoutError> {
         for (slash, _) in path.match_indices('/') {
             let parent = &path[..slash];
-            let there = self.target.look(parent).map_err(self.target.error("look at", parent))?;
+            let there = self.look(parent)?;
             if there != Found::Directory {
                 return self.clear(parent, there);
             }
@@ -315,7 +320,11 @@ impl Planner<'_> {
     /// What we put there earlier and the version doesn't have.
     fn leftovers(&mut self) -> Result<(), CheckoutError> {
         let state = self.state;
-        let paths: Vec<&str> = state.paths().into_iter().filter(|path| self.manifest.entry(path).is_none()).collect();
+        let mut paths: Vec<&str> =
+            state.paths().into_iter().filter(|path| self.manifest.entry(path).is_none()).collect();
+        if let Some(wanted) = &self.plan.wanted {
+            paths.retain(|path| wanted.spelling(path).is_none());
+        }
         let mut to_hash = Vec::new();
         let mut found = Vec::with_capacity(paths.len());
         for path in &paths {
@@ -327,8 +336,8 @@ impl Planner<'_> {
         }
         self.hash(&to_hash)?;
         for (path, there) in paths.into_iter().zip(found) {
-            let goes_anyway = self.obstacles.contains(path)
-                || path.match_indices('/').any(|(slash, _)| self.obstacles.contains(&path[..slash]));
+            let goes_anyway =
+                self.is_obstacle(path) || path.match_indices('/').any(|(slash, _)| self.is_obstacle(&path[..slash]));
             if there == Found::Nothing && self.options.delete {
                 // Its folders may be left over from a checkout that was killed between them.
                 self.plan.delete.push(path.to_owned());
@@ -356,6 +365,25 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// What we put there earlier and the version spells another way.
+    fn spellings(&mut self) {
+        let Some(wanted) = &self.plan.wanted else { return };
+        for path in self.state.spelled() {
+            if let Some(other) = wanted.spelling(path).filter(|other| *other != path) {
+                self.plan.respell.push((path.to_owned(), other.to_owned()));
+            }
+        }
+    }
+
+    /// The path, or what it is where spelling counts less.
+    fn name<'p>(&self, path: &'p str) -> Cow<'p, str> {
+        if self.plan.wanted.is_some() { fold(path) } else { path.into() }
+    }
+
+    fn is_obstacle(&self, path: &str) -> bool {
+        !self.obstacles.is_empty() && self.obstacles.contains(&*self.name(path))
+    }
+
     fn becomes_a_parent(&self, path: &str) -> bool {
         let prefix = format!("{path}/");
         let at = self.manifest.entries.partition_point(|entry| entry.path.as_str() < prefix.as_str());
@@ -366,10 +394,10 @@ impl Planner<'_> {
     fn hash(&mut self, paths: &[String]) -> Result<(), CheckoutError> {
         let next = AtomicUsize::new(0);
         let results = Mutex::new(Vec::with_capacity(paths.len()));
-        let (target, index) = (self.target, &self.state.index);
+        let (target, state) = (self.target, self.state);
         let work = || {
             while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let result = digest(target, index, path);
+                let result = digest(target, state, path);
                 results.lock().unwrap_or_else(PoisonError::into_inner).push((path.clone(), result));
             }
         };
@@ -386,13 +414,14 @@ impl Planner<'_> {
     }
 }
 
-fn digest(target: &Target, index: &Index, path: &str) -> Result<(Hash, Stat, i64), CheckoutError> {
+fn digest(target: &Target, state: &State, path: &str) -> Result<(Hash, Stat, i64), CheckoutError> {
+    let path = &*state.spelling(path);
     let mut file = target.open_file(path).map_err(target.error("read", path))?;
     let shown = target.shown(path);
     let io = |error| CheckoutError::io("read", &shown)(error);
     let stat = Stat::of(&file.metadata().map_err(io)?);
     let began = nanoseconds_now();
-    if let Some(hash) = index.find(path, &stat) {
+    if let Some(hash) = state.index.find(path, &stat) {
         return Ok((hash, stat, began));
     }
     let hash = digest_of(&mut file).map_err(CheckoutError::io("read", Path::new(&shown)))?;

@@ -1,7 +1,9 @@
 //! Targets where several spellings are one name, as on most Macs.
 //!
 //! A version with paths that would be one file there is refused as a whole. What an earlier version spelled another way is
-//! still what we put there: it is replaced and spelled anew, not removed as something that is no longer wanted.
+//! still what we put there: it is looked at as it was spelled, spelled anew, and never removed as something that is no
+//! longer wanted. Some file systems answer from what they remember of a name (NTFS by FUSE), so a name that seems to be
+//! missing proves nothing.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,8 +11,7 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::CheckoutError;
-use super::state::State;
-use super::target::Target;
+use super::target::{Target, is_same};
 use crate::format::Manifest;
 use crate::format::spelling::{collisions, fold};
 
@@ -42,28 +43,12 @@ impl Wanted {
     pub fn spelling(&self, path: &str) -> Option<&str> {
         self.0.get(&*fold(path)).map(String::as_str)
     }
-
-    /// Has `state` know what is there by the version's spelling. Gives the pairs, the former spelling first.
-    pub fn respell(&self, state: &mut State, target: &Target) -> Result<Vec<(String, String)>, CheckoutError> {
-        let mut pairs = Vec::new();
-        for path in state.paths() {
-            let Some(wanted) = self.spelling(path).filter(|wanted| *wanted != path) else { continue };
-            // The file system has the last word on what is one name.
-            let there = target.stat(path).map_err(target.error("look at", path))?;
-            if there.is_some() && there == target.stat(wanted).map_err(target.error("look at", wanted))? {
-                pairs.push((path.to_owned(), wanted.to_owned()));
-            }
-        }
-        for (path, wanted) in &pairs {
-            state.rename(path, wanted);
-        }
-        Ok(pairs)
-    }
 }
 
-/// Spells what is there, and the folders on the way to it, as the version does. `pairs` as [`Wanted::respell`] gave them.
-pub fn apply(target: &Target, pairs: &[(String, String)]) -> Result<(), CheckoutError> {
-    let mut done = HashSet::new();
+/// Spells what is there, and the folders on the way to it, as the version does. Of each pair the former spelling is first.
+/// Gives the former paths that are something else to this file system.
+pub fn apply<'p>(target: &Target, pairs: &'p [(String, String)]) -> Result<Vec<&'p str>, CheckoutError> {
+    let (mut done, mut others) = (HashSet::new(), Vec::new());
     for (former, wanted) in pairs {
         let mut end = 0;
         for (before, now) in former.split('/').zip(wanted.split('/')) {
@@ -72,21 +57,23 @@ pub fn apply(target: &Target, pairs: &[(String, String)]) -> Result<(), Checkout
             if before == now || !done.insert(path) {
                 continue;
             }
-            let spell = || -> Result<(), Errno> {
-                let (parent, name) = target.parent(path)?;
-                let flags = AtFlags::SYMLINK_NOFOLLOW;
-                let (one, other) =
-                    (rustix::fs::statat(&parent, before, flags)?, rustix::fs::statat(&parent, name, flags)?);
-                if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino) {
-                    rustix::fs::renameat(&parent, before, &parent, name)?;
-                }
-                Ok(())
-            };
-            match spell() {
-                Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {}
+            match spell(target, before, path) {
+                Ok(true) | Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Ok(false) => others.push(former.as_str()),
                 Err(error) => return Err(target.error("rename", path)(error)),
             }
         }
     }
-    Ok(())
+    Ok(others)
+}
+
+/// Renames what is called `before` to the last part of `path`, unless something else has that name.
+fn spell(target: &Target, before: &str, path: &str) -> Result<bool, Errno> {
+    let (parent, name) = target.parent(path)?;
+    let there = rustix::fs::statat(&parent, before, AtFlags::SYMLINK_NOFOLLOW)?;
+    match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(other) if !is_same(&there, &other) => Ok(false),
+        Ok(_) | Err(Errno::NOENT) => rustix::fs::renameat(&parent, before, &parent, name).map(|()| true),
+        Err(error) => Err(error),
+    }
 }

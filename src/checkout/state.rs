@@ -3,6 +3,7 @@
 //! The journal is written and synced before the first rename, so that after a crash everything the interrupted checkout
 //! may have put in place still counts as ours.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Read, Write};
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::CheckoutError;
 use super::target::{Target, create, open_to_read, open_to_write, remove};
 use crate::cache::Index;
+use crate::format::spelling::fold;
 use crate::format::{Entry, FORMAT, FormatError, Hash, Kind};
 
 const TREE: &str = "tree";
@@ -48,6 +50,9 @@ pub struct State {
     ours: HashMap<String, HashSet<Ours>>,
     /// Digests that need no reading.
     pub index: Index,
+    /// How the paths of `ours`, and the folders on the way to them, are spelled, by what they are in a target where that
+    /// counts less.
+    spelled: HashMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -69,37 +74,57 @@ impl State {
             }
             let tree: Tree =
                 postcard::from_bytes(rest).map_err(|error| damaged(FormatError::Damaged(error.to_string())))?;
-            state = Self { ours: tree.ours, index: tree.index };
+            state = Self { ours: tree.ours, index: tree.index, ..Self::default() };
+        }
+        if target.knows_no_case() {
+            let State { ours, spelled, .. } = &mut state;
+            for path in ours.keys() {
+                remember(spelled, path);
+            }
         }
         if let Some(bytes) = read(target, JOURNAL)? {
             // Synced before the first rename: a torn end means that nothing of it was done.
             for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-                if let Ok((path, ours)) = serde_json::from_slice(line) {
-                    state.add(path, ours);
+                if let Ok((path, ours)) = serde_json::from_slice::<(String, Ours)>(line) {
+                    if target.knows_no_case() {
+                        remember(&mut state.spelled, &path);
+                    }
+                    // By the same name as in the tree: either content may be there.
+                    let path = state.spelling(&path).into_owned();
+                    state.ours.entry(path).or_default().insert(ours);
                 }
             }
         }
         Ok(state)
     }
 
-    fn add(&mut self, path: String, ours: Ours) {
-        self.ours.entry(path).or_default().insert(ours);
+    /// How we spelled the path when we put something there, as far as we did.
+    pub fn spelling<'p>(&'p self, path: &'p str) -> Cow<'p, str> {
+        if self.spelled.is_empty() || self.ours.contains_key(path) {
+            return path.into();
+        }
+        if let Some(spelled) = self.spelled.get(&*fold(path)) {
+            return spelled.into();
+        }
+        match path.rsplit_once('/') {
+            Some((parent, name)) => format!("{}/{name}", self.spelling(parent)).into(),
+            None => path.into(),
+        }
     }
 
-    /// Has what we put at one path be at another.
-    pub fn rename(&mut self, from: &str, to: &str) {
-        let known = self.ours.remove(from).unwrap_or_default();
-        self.ours.entry(to.to_owned()).or_default().extend(known);
+    /// All that has a spelling of ours, in order: nothing where spelling is all that counts.
+    pub fn spelled(&self) -> BTreeSet<&str> {
+        self.spelled.values().map(String::as_str).collect()
     }
 
     /// Whether that is what we put at the path.
     pub fn is_ours(&self, path: &str, what: &Ours) -> bool {
-        self.ours.get(path).is_some_and(|known| known.contains(what))
+        self.ours.get(&*self.spelling(path)).is_some_and(|known| known.contains(what))
     }
 
     /// Whether we put anything at the path.
     pub fn knows(&self, path: &str) -> bool {
-        self.ours.contains_key(path)
+        self.ours.contains_key(&*self.spelling(path))
     }
 
     /// All paths where we put something, in order.
@@ -148,6 +173,13 @@ impl State {
     /// What is ours at a path, for carrying over.
     pub fn get(&self, path: &str) -> Option<&HashSet<Ours>> {
         self.ours.get(path)
+    }
+}
+
+/// Notes how a path and the folders on the way to it are spelled, unless that is known.
+fn remember(spelled: &mut HashMap<String, String>, path: &str) {
+    for (end, _) in path.match_indices('/').chain([(path.len(), "")]) {
+        spelled.entry(fold(&path[..end]).into_owned()).or_insert_with(|| path[..end].to_owned());
     }
 }
 

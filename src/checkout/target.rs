@@ -45,6 +45,7 @@ pub struct Target {
     root: OwnedFd,
     /// The folder of our own state: holds the lock while it is open.
     state: OwnedFd,
+    knows_no_case: bool,
 }
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
@@ -83,7 +84,12 @@ impl Target {
             Err(Errno::WOULDBLOCK) => return Err(CheckoutError::Busy(path)),
             Err(error) => return Err(CheckoutError::io("lock", &state_path)(error.into())),
         }
-        Ok(Self { path, root, state })
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let knows_no_case = match rustix::fs::statat(&root, STATE_DIRECTORY.to_ascii_uppercase(), flags) {
+            Ok(other) => rustix::fs::fstat(&state).is_ok_and(|state| is_same(&state, &other)),
+            Err(_) => false,
+        };
+        Ok(Self { path, root, state, knows_no_case })
     }
 
     /// Its absolute path.
@@ -108,11 +114,7 @@ impl Target {
 
     /// Whether the file system finds our own folder by another spelling, too.
     pub fn knows_no_case(&self) -> bool {
-        let other = rustix::fs::statat(&self.root, STATE_DIRECTORY.to_ascii_uppercase(), AtFlags::SYMLINK_NOFOLLOW);
-        match (other, rustix::fs::fstat(&self.state)) {
-            (Ok(other), Ok(state)) => (other.st_dev, other.st_ino) == (state.st_dev, state.st_ino),
-            _ => false,
-        }
+        self.knows_no_case
     }
 
     /// Bytes that may still be written to the file system.
@@ -139,17 +141,6 @@ impl Target {
     pub fn parent<'p>(&self, path: &'p str) -> Result<(OwnedFd, &'p str), Errno> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         Ok((self.folder(parent)?, name))
-    }
-
-    /// What stands at a path.
-    pub fn look(&self, path: &str) -> Result<Found, Errno> {
-        let (parent, name) = match self.parent(path) {
-            Ok(parent) => parent,
-            Err(Errno::NOENT) => return Ok(Found::Nothing),
-            Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(Found::Obstructed),
-            Err(error) => return Err(error),
-        };
-        look_at(&parent, name)
     }
 
     /// What a file looks like. Nothing where none stands, or no folder on the way.
@@ -179,6 +170,18 @@ impl Target {
         rustix::fs::openat(&parent, name, flags, Mode::empty()).map(fs::File::from)
     }
 
+    /// Whether there is nothing in it but the folder of our own state.
+    pub fn has_only_state(&self) -> Result<bool, Errno> {
+        for entry in Dir::read_from(&self.root)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." && name != STATE_DIRECTORY.as_bytes() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Names in a folder, sorted.
     pub fn list(&self, path: &str) -> Result<Vec<(Vec<u8>, Found)>, Errno> {
         let folder = self.folder(path)?;
@@ -193,6 +196,11 @@ impl Target {
         listing.sort_by(|one, other| one.0.cmp(&other.0));
         Ok(listing)
     }
+}
+
+/// Whether both describe one file.
+pub fn is_same(one: &rustix::fs::Stat, other: &rustix::fs::Stat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }
 
 /// Opens a regular file in an open folder for writing, made if need be; never through a link, and never waiting.
@@ -294,9 +302,6 @@ mod tests {
             assert!(open(&target.root, "a/../..").is_err());
             assert!(open(&target.root, "/etc").is_err());
         }
-        assert_eq!(target.look("a/out/x").unwrap(), Found::Obstructed);
-        assert_eq!(target.look("a/out").unwrap(), Found::Link);
-        assert_eq!(target.look("a/c/d").unwrap(), Found::Nothing);
     }
 
     #[test]

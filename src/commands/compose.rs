@@ -1,14 +1,14 @@
 //! `workspace compose`: a Docker Compose file for one workspace or several.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 
 use crate::cli::Context;
-use crate::compose::{Application, ComposeOptions, Keys, Store as ContainerStore, dns_label, render};
-use crate::failure::Exit;
+use crate::compose::{Application, ComposeOptions, Keys, MADE_BY, Store as ContainerStore, dns_label, render};
+use crate::failure::{Exit, ForeignFile};
 use crate::format;
 use crate::names::{Selector, Version};
 use crate::settings::{Backend, Purpose, Settings};
@@ -29,7 +29,7 @@ pub struct Args {
     /// NAME, NAME@7 or NAME@TAG
     #[arg(value_name = "NAME[@V]", required = true)]
     selectors: Vec<Selector>,
-    /// Write to this file instead of stdout
+    /// Write to this file instead of stdout; an earlier one of this command is replaced
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// The image, instead of `workspace-RUNTIME-s3:latest`
@@ -120,6 +120,11 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         context.output.data(rendered.text.trim_end());
         return Ok(Exit::Success.into());
     };
+    if let Some(there) = read_file(&file)?
+        && !there.starts_with(MADE_BY.as_bytes())
+    {
+        return Err(ForeignFile { path: file }.into());
+    }
     std::fs::write(&file, &rendered.text).with_context(|| format!("can't write `{}`", file.display()))?;
     let shown = file.display();
     context.output.note(&format!("Wrote {shown}. Start it: docker compose -f {shown} up --wait"));
@@ -129,6 +134,14 @@ pub async fn run(context: &Context, args: Args) -> anyhow::Result<ExitCode> {
         context.output.note(&format!("Its address then: docker compose -f {shown} port {service} {port}"));
     }
     Ok(Exit::Success.into())
+}
+
+/// What is in a file, if it is one: a pipe or a device is only written.
+fn read_file(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    std::fs::read(path).map(Some).with_context(|| format!("can't read `{}`", path.display()))
 }
 
 /// The ref, and the first line of the manifest: two small requests.

@@ -14,7 +14,7 @@ use crate::failure::Exit;
 use crate::format::Reference;
 use crate::names::{Selector, Version, WorkspaceName};
 use crate::settings::Purpose;
-use crate::version::{self, Found, VersionError};
+use crate::version::{self, Found};
 
 /// Show what differs between two versions, or a version and a folder
 ///
@@ -93,26 +93,29 @@ impl Pair {
         Ok(match other {
             None if version == Version::Current => Self::Last,
             None => Self::Versions(version, Version::Current),
-            Some(text) if names_a_version(text) && !Path::new(text).exists() => {
-                let other: Selector = text.parse()?;
-                if other.name != selector.name {
-                    let (one, other) = (&selector.name, &other.name);
-                    anyhow::bail!("versions of one workspace are compared, not of `{one}` and `{other}`");
-                }
-                Self::Versions(version, other.version)
-            }
-            Some(text) if text.starts_with('@') => {
-                let other: Selector = format!("{}{text}", selector.name).parse()?;
-                Self::Versions(version, other.version)
-            }
+            Some(text) if names_a_version(text) => Self::Versions(version, version_of(text, &selector.name)?),
             Some(folder) => Self::Folder(version, folder.into()),
         })
     }
 }
 
-/// Whether it is NAME@VERSION, rather than a folder.
+/// Whether it is `@VERSION`, or `NAME@VERSION` and no folder of that name.
 fn names_a_version(text: &str) -> bool {
-    text.split_once('@').is_some_and(|(name, _)| name.parse::<WorkspaceName>().is_ok())
+    match text.split_once('@') {
+        Some(("", _)) => true,
+        Some((name, _)) => name.parse::<WorkspaceName>().is_ok() && !Path::new(text).exists(),
+        None => false,
+    }
+}
+
+/// The other version, as `@VERSION` or `NAME@VERSION`.
+fn version_of(text: &str, name: &WorkspaceName) -> anyhow::Result<Version> {
+    let text = if text.starts_with('@') { format!("{name}{text}") } else { text.to_owned() };
+    let other: Selector = text.parse()?;
+    if other.name != *name {
+        anyhow::bail!("versions of one workspace are compared, not of `{name}` and `{}`", other.name);
+    }
+    Ok(other.version)
 }
 
 /// Runs the command.
@@ -185,9 +188,9 @@ async fn sides(
 }
 
 /// The kept version before the current one.
-fn previous(selector: &Selector, reference: &Reference) -> Result<u64, VersionError> {
+fn previous(selector: &Selector, reference: &Reference) -> Result<u64, DifferenceError> {
     let before = reference.rows.iter().rev().find(|row| row.number < reference.current);
-    let alone = || VersionError::Alone { name: selector.name.clone(), number: reference.current };
+    let alone = || DifferenceError::Alone { name: selector.name.clone(), number: reference.current };
     before.map(|row| row.number).ok_or_else(alone)
 }
 

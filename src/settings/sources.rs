@@ -181,7 +181,7 @@ impl Sources {
         [&self.flags, &self.environment, &self.file].into_iter().find_map(|values| values.get(variable))
     }
 
-    /// Endpoint, bucket and keys from one source. `--bucket` and `--region` alone choose within the file's endpoint.
+    /// Endpoint, bucket and keys from one source, so that a file in a folder from somewhere sends nobody's keys anywhere. `--bucket` and `--region` alone choose within the file's endpoint.
     pub(super) fn group(&self) -> Result<Group, SettingsError> {
         let outer = |variable| self.flags.get(variable).or_else(|| self.environment.get(variable));
         let names: Vec<String> = [S3_BUCKET, S3_ACCESS_KEY, S3_SECRET_KEY]
@@ -193,6 +193,10 @@ impl Sources {
         if !use_file && outer(S3_ENDPOINT).is_none() && self.file.contains_key(S3_ENDPOINT) {
             let place = Source::Environment.to_string();
             return Err(SettingsError::Mixed { names, place, file: format!("`{}`", self.file_path.display()) });
+        }
+        let has = |variable| self.file.contains_key(variable);
+        if use_file && has(S3_ENDPOINT) && !has(S3_ACCESS_KEY) && !has(S3_SECRET_KEY) {
+            return Err(SettingsError::NoKeysInFile { file: format!("`{}`", self.file_path.display()) });
         }
         let pick = |variable| outer(variable).or_else(|| self.file.get(variable).filter(|_| use_file)).cloned();
         Ok(Group {

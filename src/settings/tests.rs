@@ -85,6 +85,14 @@ fn sources_are_not_mixed() {
             "error: S3_BUCKET in the environment and S3_ENDPOINT in `.env`: endpoint, bucket and keys have to come \
              from one source",
         ),
+        (
+            &[],
+            &[("AWS_ACCESS_KEY_ID", "k"), ("AWS_SECRET_ACCESS_KEY", "x")],
+            "S3_ENDPOINT=http://file:9000",
+            "error: S3_ENDPOINT is set in `.env` and no keys are: those of the AWS tools are not sent to an endpoint \
+             that a file names",
+        ),
+        (&[("endpoint", "http://flag:1")], &[], "S3_ENDPOINT=http://file:9000", "http://flag:1 workspaces chain -"),
         (&[], &[("STORAGE_MODE", "embedded")], FULL, "embedded /home/me/.local/share/workspace filebucket"),
         (&[], &[], "STORAGE_MODE=s3\nS3_BUCKET=bbb", "aws bbb chain -"),
         (

@@ -182,7 +182,7 @@ async fn lock_objects(
     let manifest = version::load(store, &Cache::at(None), keys, reference.root, row).await?.manifest;
     let mut items = vec![Item::Manifest(row.base)];
     items.extend(row.delta.map(Item::Manifest));
-    items.extend(manifest.packs.iter().map(|pack| Item::Pack(pack.id)));
+    items.extend(manifest.packs_in_use().map(|pack| Item::Pack(pack.id)));
     let versions = current_versions(store, keys).await?;
     let (mut shared, mut own) = (Vec::new(), Vec::new());
     for item in items {
@@ -213,7 +213,7 @@ pub async fn unlock(store: &Store, selector: &Selector, now: Timestamp) -> Resul
         }
         let versions = current_versions(store, &keys).await?;
         let manifest = version::load(store, &Cache::at(None), &keys, reference.root, &row).await?.manifest;
-        let packs = manifest.packs.iter().map(|pack| keys.pack(pack.id));
+        let packs = manifest.packs_in_use().map(|pack| keys.pack(pack.id));
         let manifests = [Some(row.base), row.delta].into_iter().flatten().map(|id| keys.manifest(id));
         let objects = packs.chain(manifests).filter_map(|key| Some((key.clone(), versions.get(&key)?.clone())));
         return release(store, selector, &row, objects.collect(), &locks, now).await;

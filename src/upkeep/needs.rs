@@ -59,7 +59,7 @@ impl Needs {
         let loaded = version::load(store, cache, keys, root, row).await?;
         self.items.extend([Item::Manifest(row.base), Item::Archive(row.id), Item::Lease(row.id), Item::Lock(row.id)]);
         self.items.extend(row.delta.map(Item::Manifest));
-        self.items.extend(loaded.manifest.packs.iter().map(|pack| Item::Pack(pack.id)));
+        self.items.extend(loaded.manifest.packs_in_use().map(|pack| Item::Pack(pack.id)));
         Ok(())
     }
 }

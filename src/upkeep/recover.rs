@@ -303,7 +303,7 @@ async fn is_whole(
     if let Some(item) = manifests.clone().find(|item| doomed.contains(item)) {
         return Ok(Err(format!("`{}` is being collected", keys.key(item))));
     }
-    for info in &loaded.manifest.packs {
+    for info in loaded.manifest.packs_in_use() {
         let item = Item::Pack(info.id);
         let reason = match inventory.items.get(&item) {
             None => "is missing",

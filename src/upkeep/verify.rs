@@ -108,7 +108,7 @@ impl Verifier<'_> {
                 }
                 Err(error) => return Err(error),
             };
-            for info in &manifest.packs {
+            for info in manifest.packs_in_use() {
                 let item = Item::Pack(info.id);
                 needed.insert(item);
                 match inventory.items.get(&item) {

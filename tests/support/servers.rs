@@ -47,13 +47,16 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A free port whose twin, 10,000 above, is free too: SeaweedFS puts gRPC there. Both lie below the ports that the
-/// kernel gives to connections.
-fn port_with_a_twin(host: IpAddr) -> u16 {
-    let free =
-        |port: &u16| TcpListener::bind((host, *port)).is_ok() && TcpListener::bind((host, port + 10_000)).is_ok();
-    let mut random = std::iter::repeat_with(|| RandomState::new().hash_one(0));
-    random.by_ref().take(1_000).map(|random| 12_000 + (random % 10_000) as u16).find(free).expect("a free port")
+/// Different free ports whose twins, 10,000 above, are free too: SeaweedFS puts gRPC there. All lie below the ports that
+/// the kernel gives to connections.
+fn ports_with_twins<const N: usize>(host: IpAddr) -> [u16; N] {
+    // Held until all are chosen: one is not chosen twice.
+    let bound =
+        |port: u16| Some((port, TcpListener::bind((host, port)).ok()?, TcpListener::bind((host, port + 10_000)).ok()?));
+    let random = std::iter::repeat_with(|| RandomState::new().hash_one(0)).take(1_000);
+    let mut held = random.filter_map(|random| bound(12_000 + (random % 10_000) as u16));
+    let held: [_; N] = std::array::from_fn(|_| held.next().expect("a free port"));
+    held.map(|(port, ..)| port)
 }
 
 /// A server process.
@@ -120,7 +123,7 @@ impl Server {
         let data = tempfile::tempdir().unwrap();
         let log = data.path().join("weed.log");
         let said = File::create(&log).unwrap();
-        let port = port_with_a_twin(host);
+        let [port, master, volume, filer, admin] = ports_with_twins(host);
         let child = command("weed")
             .arg("mini")
             .arg(format!("-dir={}", data.path().display()))
@@ -128,13 +131,8 @@ impl Server {
             .args(["-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"])
             .args(["-master.telemetry=false", "-s3.autoCreateBucket=false", "-s3.iam.readOnly=false"])
             .args(["-s3.allowDeleteBucketNotEmpty=false", "-volume.max=4000", "-master.volumeSizeLimitMB=64"])
-            .arg(format!("-s3.port={port}"))
-            .args([
-                format!("-master.port={}", port_with_a_twin(host)),
-                format!("-volume.port={}", port_with_a_twin(host)),
-                format!("-filer.port={}", port_with_a_twin(host)),
-                format!("-admin.port={}", port_with_a_twin(host)),
-            ])
+            .args([format!("-s3.port={port}"), format!("-master.port={master}"), format!("-volume.port={volume}")])
+            .args([format!("-filer.port={filer}"), format!("-admin.port={admin}")])
             .env("AWS_ACCESS_KEY_ID", "weed-key")
             .env("AWS_SECRET_ACCESS_KEY", "weed-secret")
             .current_dir(data.path())

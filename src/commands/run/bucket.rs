@@ -130,7 +130,6 @@ impl Source for BucketSource {
             VersionError::Store(_)
             | VersionError::Object { .. }
             | VersionError::BadMemory { .. }
-            | VersionError::Alone { .. }
             | VersionError::NoPath { .. } => SourceError::Unavailable(error.into()),
         })
     }
