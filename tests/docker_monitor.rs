@@ -350,7 +350,7 @@ fn interrupted(kind: &str, end: impl Fn(&mut Site)) {
 }
 
 #[test]
-fn docker_monitor_killed_in_every_phase_comes_back() {
+fn slow_docker_monitor_killed_in_every_phase_comes_back() {
     interrupted("killed", Site::kill);
 }
 

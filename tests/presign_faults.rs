@@ -146,7 +146,7 @@ const KINDS: [&str; 9] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_archive_is_whole_or_not_there_whichever_request_fails() {
+async fn slow_an_archive_is_whole_or_not_there_whichever_request_fails() {
     let stage = Stage::new();
     let whole = archive(&stage.store().await, "myapp").await.unwrap();
     assert_eq!(stage.pending(), 0);
