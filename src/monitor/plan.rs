@@ -165,6 +165,7 @@ pub fn plan(situation: &Situation<'_>) -> Planned {
         Desired::Stopped => remove_all(situation, HostPhase::Stopped, "the workspace was stopped"),
         Desired::Run(target) => run(situation, target),
     };
+    lead_to_live(situation, &mut planned);
     for (row, renewal) in situation.renewals {
         let removed = planned.steps.iter().any(|(step, _)| *step == Step::Remove(*row));
         if removed || situation.release(*row).is_none() {
@@ -180,6 +181,27 @@ pub fn plan(situation: &Situation<'_>) -> Planned {
         }
     }
     planned
+}
+
+/// A monitor that was cut off may have moved the traffic and not yet given the release its name: before a release ends that may
+/// have it, it goes back to the live one.
+fn lead_to_live(situation: &Situation<'_>, planned: &mut Planned) {
+    let Some(live) = situation.live.filter(|live| !situation.routed && situation.known.contains_key(live)) else {
+        return;
+    };
+    if !situation.release(live).is_some_and(Release::runs) {
+        return;
+    }
+    for (at, (step, _)) in planned.steps.iter().enumerate() {
+        match step {
+            Step::Route(_) | Step::Unroute => return,
+            Step::Remove(row) | Step::Stop(row, Who::All | Who::Web) if *row != live => {
+                planned.steps.insert(at, (Step::Route(live), "traffic does not go where it should".to_owned()));
+                return;
+            }
+            _ => {}
+        }
+    }
 }
 
 fn remove_all(situation: &Situation<'_>, phase: HostPhase, cause: &str) -> Planned {

@@ -461,9 +461,10 @@ impl Load {
                 std::thread::spawn(move || {
                     let (mut answers, mut failures) = (BTreeSet::new(), Vec::new());
                     while !stop.load(Ordering::Relaxed) {
+                        let (asked_at, began) = (jiff::Timestamp::now(), Instant::now());
                         match get(&address, &host, "/") {
                             Ok(answer) => drop(answers.insert(answer)),
-                            Err(error) => failures.push(error),
+                            Err(error) => failures.push(format!("{error}, {:?} after {asked_at}", began.elapsed())),
                         }
                         asked.fetch_add(1, Ordering::Relaxed);
                         // Load, not a race for this machine's cores.

@@ -451,6 +451,14 @@ fn a_newer_version_replaces_one_that_is_being_installed_twice_in_a_row() {
     pending: version 3 is wanted instead of 2
     - remove @2: version 3 is wanted instead of 2
     ");
+    // The monitor was started anew: traffic may go to the one that is removed.
+    scene.routed = false;
+    insta::assert_snapshot!(scene.text(), @"
+    pending: version 3 is wanted instead of 2
+    - route @1: traffic does not go where it should
+    - remove @2: version 3 is wanted instead of 2
+    ");
+    scene.routed = true;
     scene.replaced = 2;
     insta::assert_snapshot!(scene.text(), @"
     install: version 2 is prepared
