@@ -179,10 +179,17 @@ mod seeds {
 
     use super::targets::{BASE, header};
 
-    fn save(target: &str, name: &str, bytes: impl AsRef<[u8]>) {
-        let folder = super::corpus(target);
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(name), bytes).unwrap();
+    /// Compares what the code makes with the corpus, or writes it there.
+    fn seed(target: &str, name: &str, bytes: impl AsRef<[u8]>) {
+        let (folder, bytes) = (super::corpus(target), bytes.as_ref());
+        let file = folder.join(name);
+        if std::env::var_os("WRITE_CORPUS").is_some() {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(file, bytes).unwrap();
+        } else {
+            let same = fs::read(&file).is_ok_and(|there| there == bytes);
+            assert!(same, "{} is not what the code makes: WRITE_CORPUS=1 writes it anew", file.display());
+        }
     }
 
     fn frame() -> pack::BuiltFrame {
@@ -236,12 +243,11 @@ mod seeds {
     }
 
     #[test]
-    #[ignore = "writes fuzz/corpus anew"]
-    fn seeds_are_written() {
+    fn seeds_are_what_the_code_makes() {
         let (tree, object) = (tree(), manifest::encode(&tree()));
-        save("manifest", "real", &object);
-        save("manifest", "half", &object[..object.len() / 2]);
-        save("manifest", "endless_line", zstd::stream::encode_all(&vec![b'x'; 17 << 20][..], 19).unwrap());
+        seed("manifest", "real", &object);
+        seed("manifest", "half", &object[..object.len() / 2]);
+        seed("manifest", "endless_line", zstd::stream::encode_all(&vec![b'x'; 17 << 20][..], 19).unwrap());
         let windowed = {
             let mut encoder = zstd::stream::Encoder::new(Vec::new(), 3).unwrap();
             encoder.window_log(27).unwrap();
@@ -249,20 +255,20 @@ mod seeds {
             std::io::Write::write_all(&mut encoder, lines(&object).as_bytes()).unwrap();
             encoder.finish().unwrap()
         };
-        save("manifest", "window_of_128_mib", windowed);
+        seed("manifest", "window_of_128_mib", windowed);
         let empty = Manifest { header: header(&[]), packs: vec![], frames: vec![], entries: vec![] };
         let delta = lines(&manifest::encode_delta(BASE, &empty, &tree));
-        save("manifest_lines", "real", lines(&object));
-        save("manifest_lines", "delta", &delta);
-        save("manifest_lines", "half", &delta[..delta.len() / 2]);
+        seed("manifest_lines", "real", lines(&object));
+        seed("manifest_lines", "delta", &delta);
+        seed("manifest_lines", "half", &delta[..delta.len() / 2]);
         let hostile = |from: &str, to: &str| {
             assert!(delta.contains(from));
             delta.replace(from, to)
         };
-        save("manifest_lines", "outside", hostile("run.sh", "../run.sh"));
-        save("manifest_lines", "below_a_file", hostile("void/of", "run.sh/of"));
-        save("manifest_lines", "far_offsets", hostile("\"frame\":[0,0,", "\"frame\":[0,18446744073709551615,"));
-        save("manifest_lines", "many", hostile("\"end\":[1,1,5,0]", "\"end\":[18446744073709551615,1,5,0]"));
+        seed("manifest_lines", "outside", hostile("run.sh", "../run.sh"));
+        seed("manifest_lines", "below_a_file", hostile("void/of", "run.sh/of"));
+        seed("manifest_lines", "far_offsets", hostile("\"frame\":[0,0,", "\"frame\":[0,18446744073709551615,"));
+        seed("manifest_lines", "many", hostile("\"end\":[1,1,5,0]", "\"end\":[18446744073709551615,1,5,0]"));
         for (name, records) in [
             ("honest", vec![(0, 4_096, 0, 0), (1, 0, 2_048, 2_048), (2, 10, 0, 512), (3, 11, 0, 512)]),
             ("overflows", vec![(0, u64::MAX, 0, 0), (1, u64::MAX, 1, 1), (2, u64::MAX, 0, u64::MAX)]),
@@ -275,7 +281,7 @@ mod seeds {
                 let numbers = [one, two, three].into_iter().flat_map(u64::to_le_bytes);
                 std::iter::once(kind).chain(numbers).collect::<Vec<u8>>()
             });
-            save("pack_table", name, records.collect::<Vec<u8>>());
+            seed("pack_table", name, records.collect::<Vec<u8>>());
         }
         frames();
         references();
@@ -286,30 +292,30 @@ mod seeds {
     fn frames() {
         let frame = frame();
         let said = |raw: u32, bytes: &[u8]| [&raw.to_le_bytes(), bytes].concat();
-        save("frame", "real", said(frame.raw, &frame.bytes));
-        save("frame", "half", said(frame.raw, &frame.bytes[..frame.bytes.len() / 2]));
-        save("frame", "says_too_much", said(u32::MAX, &frame.bytes));
+        seed("frame", "real", said(frame.raw, &frame.bytes));
+        seed("frame", "half", said(frame.raw, &frame.bytes[..frame.bytes.len() / 2]));
+        seed("frame", "says_too_much", said(u32::MAX, &frame.bytes));
         let bomb = zstd::stream::encode_all(&vec![0; 64 << 20][..], 19).unwrap();
-        save("frame", "bomb_of_64_mib", said(1_024, &bomb));
+        seed("frame", "bomb_of_64_mib", said(1_024, &bomb));
     }
 
     fn references() {
         let mut reference = Reference::claimed(Ulid::from_parts(1, 1));
-        save("reference", "claimed", reference.to_bytes());
+        seed("reference", "claimed", reference.to_bytes());
         reference.rows = vec![row(1), row(7)];
         reference.current = 7;
         reference.sign(Ulid::from_parts(6, 6));
         let real = reference.to_bytes();
-        save("reference", "real", &real);
-        save("reference", "half", &real[..real.len() / 2]);
+        seed("reference", "real", &real);
+        seed("reference", "half", &real[..real.len() / 2]);
         let text = String::from_utf8(real).unwrap();
-        save(
+        seed(
             "reference",
             "largest_numbers",
             text.replace(":4096", ":18446744073709551615").replace(":7,", ":18446744073709551615,"),
         );
-        save("reference", "orders_for_terminals", text.replace("second", "\\u001b]0;x\\u0007\\u202e\\nhint: run this"));
-        save(
+        seed("reference", "orders_for_terminals", text.replace("second", "\\u001b]0;x\\u0007\\u202e\\nhint: run this"));
+        seed(
             "reference",
             "deep",
             format!("{{\"format\":1,\"root\":\"{BASE}\",\"x\":{}1{}}}", "[".repeat(200), "]".repeat(200)),
@@ -323,17 +329,17 @@ mod seeds {
                 "bad": [{"row": BASE, "number": 2}], "failure": {"row": BASE, "number": 2, "step": "ready",
                 "reason": "\u{1b}[2J", "tail": ["x"], "hint": "", "at": at, "bad": true, "tries": 1}}},
         });
-        save("host", "real", record.to_string());
-        save("host", "half", &record.to_string()[..300]);
-        save("host", "confirmation", json!({"format": 1, "names": ["a"], "at": at}).to_string());
-        save("host", "name_outside", record.to_string().replace("\"app\"", "\"../app\""));
+        seed("host", "real", record.to_string());
+        seed("host", "half", &record.to_string()[..300]);
+        seed("host", "confirmation", json!({"format": 1, "names": ["a"], "at": at}).to_string());
+        seed("host", "name_outside", record.to_string().replace("\"app\"", "\"../app\""));
         let lease = json!({"format": 1, "engine": "A", "instance": BASE, "attempt": BASE, "started": at,
             "outcome": {"succeeded": false, "reason": "it ended with 1", "tail": ["x"], "at": at, "retry": BASE}});
-        save("records", "lease", lease.to_string());
+        seed("records", "lease", lease.to_string());
         let grant = json!({"format": 1, "name": "app", "root": BASE, "row": row(3), "plan": {"runtime": "node", "port": 3000},
             "expires": at, "addresses": {"data/app/R/packs/P.tar.zst": "https://s3/x?signature=secret"}});
-        save("records", "grant", grant.to_string());
-        save(
+        seed("records", "grant", grant.to_string());
+        seed(
             "records",
             "list",
             json!({"format": 1, "keys": [format!("data/a/{BASE}/packs/{BASE}.tar.zst"), "refs/b.json"]}).to_string(),
@@ -348,7 +354,7 @@ mod seeds {
             ("memory", json!("1g")),
             ("cpus", json!("1.5")),
         ]);
-        save("records", "plan", serde_json::to_vec(&plan).unwrap());
+        seed("records", "plan", serde_json::to_vec(&plan).unwrap());
     }
 
     fn archives(tree: &Manifest) {
@@ -361,33 +367,33 @@ mod seeds {
             object.extend_from_slice(&builder.take());
         }
         object.extend_from_slice(&builder.finish().unwrap().bytes);
-        save("archive_footer", "real", &object);
-        save("archive_footer", "half", &object[object.len() / 2..]);
+        seed("archive_footer", "real", &object);
+        seed("archive_footer", "half", &object[object.len() / 2..]);
         let end = object.len() - 96;
         let mut wide = object.clone();
         wide[end..end + 16].fill(0xff);
-        save("archive_footer", "largest_numbers", wide);
+        seed("archive_footer", "largest_numbers", wide);
     }
 
     fn texts() {
-        save("env_file", "real", "S3_ENDPOINT=http://127.0.0.1:9000\nexport S3_BUCKET='x y'\n# note\nAPP=\"a\\nb\"\n");
-        save("env_file", "secret_in_a_bad_line", "S3_SECRET_KEY=a\nthis is a secret\n");
-        save("env_file", "substitution", "A=${B}\nB=$A\nC=\"${A}${A}${A}${A}\n");
+        seed("env_file", "real", "S3_ENDPOINT=http://127.0.0.1:9000\nexport S3_BUCKET='x y'\n# note\nAPP=\"a\\nb\"\n");
+        seed("env_file", "secret_in_a_bad_line", "S3_SECRET_KEY=a\nthis is a secret\n");
+        seed("env_file", "substitution", "A=${B}\nB=$A\nC=\"${A}${A}${A}${A}\n");
         let yaml = "runtime: node\nversion: '20'\nstart: node index.js\nport: 3000\ndomains: [a.example]\nreplicas: 2\nvolumes:\n  data: /data\nhealth: /up\nmemory: 1g\ncpus: 1.5\n";
-        save("workspace_yaml", "real", yaml);
-        save("workspace_yaml", "half", &yaml[..yaml.len() / 2]);
+        seed("workspace_yaml", "real", yaml);
+        seed("workspace_yaml", "half", &yaml[..yaml.len() / 2]);
         let laugh = |at: usize| format!("a{at}: &a{at} [{}]", vec![format!("*a{}", at - 1); 9].join(","));
         let laughs = (1..9).map(laugh).collect::<Vec<_>>().join("\n");
-        save("workspace_yaml", "many_laughs", format!("a0: &a0 [lol]\n{laughs}"));
-        save("workspace_yaml", "deep", format!("start: {}\n", "[".repeat(2_000)));
-        save("workspace_yaml", "outside", "dir: ../..\nstatic: /etc\nstart: ['\u{1b}[2J']\nvolumes: {a: ../x}\n");
-        save(
+        seed("workspace_yaml", "many_laughs", format!("a0: &a0 [lol]\n{laughs}"));
+        seed("workspace_yaml", "deep", format!("start: {}\n", "[".repeat(2_000)));
+        seed("workspace_yaml", "outside", "dir: ../..\nstatic: /etc\nstart: ['\u{1b}[2J']\nvolumes: {a: ../x}\n");
+        seed(
             "procfile",
             "real",
             "web: node index.js --port $PORT\nrelease: npm run migrate\nworker: node w.js 'a b'\n",
         );
-        save("procfile", "broken", "web\nweb: 'a\n: x\nä: b\nweb: \u{1b}[2J\n");
-        save("procfile", "long", format!("web: {}\n", "a ".repeat(2_000)));
+        seed("procfile", "broken", "web\nweb: 'a\n: x\nä: b\nweb: \u{1b}[2J\n");
+        seed("procfile", "long", format!("web: {}\n", "a ".repeat(2_000)));
         for (at, text) in [
             "shop-green",
             "shop@7",
@@ -400,7 +406,7 @@ mod seeds {
         .iter()
         .enumerate()
         {
-            save("names", &format!("{at}"), text);
+            seed("names", &format!("{at}"), text);
         }
         for (at, text) in [
             "refs/shop.json",
@@ -413,19 +419,19 @@ mod seeds {
         .iter()
         .enumerate()
         {
-            save("keys", &format!("{at}"), text);
+            seed("keys", &format!("{at}"), text);
         }
-        save(
+        seed(
             "ignore_patterns",
             "real",
             "# note\nnode_modules/\n*.log\n!keep.log\n/build\nsrc/**/gen\n[a-c]?.o\n\\#x\ntrail \\ \n",
         );
-        save(
+        seed(
             "ignore_patterns",
             "classes",
             "[[:alpha:]]\n[!a]\n[]a]\n[a\n[z-a]\n[\\]]\n{a,b}\n**a**\n\u{e4}[\u{e0}-\u{ff}]\n",
         );
-        save("ignore_patterns", "stars", format!("{}\n{}b\n", "*a".repeat(60), "**/".repeat(60)));
-        save("ignore_patterns", "bytes", b"\xef\xbb\xbf\xff\xfe\na\0b\n!\n/\n//\n!/\n".as_slice());
+        seed("ignore_patterns", "stars", format!("{}\n{}b\n", "*a".repeat(60), "**/".repeat(60)));
+        seed("ignore_patterns", "bytes", b"\xef\xbb\xbf\xff\xfe\na\0b\n!\n/\n//\n!/\n".as_slice());
     }
 }
