@@ -352,7 +352,7 @@ struct Prepared {
 fn prepare(manifest: &Arc<Manifest>, target: &Path, options: CheckoutOptions) -> Result<Prepared, CheckoutError> {
     let target = target::Target::open(target)?;
     let state = state::State::load(&target)?;
-    let wanted = target.knows_no_case().then(|| spelling::Wanted::of(manifest)).transpose()?;
+    let wanted = target.knows_no_case().then(|| spelling::Spellings::of(manifest)).transpose()?;
     if wanted.is_some() && !options.allow_external_links {
         links::check_spellings(manifest)?;
     }

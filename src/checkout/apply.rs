@@ -199,7 +199,7 @@ impl Applying<'_> {
         // Deepest first: a folder sorts before what is in it.
         for folder in folders.iter().rev() {
             // The version may want the folder, and nothing in it.
-            let spelled = plan.wanted.as_ref().and_then(|wanted| wanted.spelling(folder));
+            let spelled = plan.wanted.as_ref().and_then(|wanted| wanted.get(folder));
             if manifest.entry(spelled.unwrap_or(folder)).is_some() {
                 continue;
             }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::io::Errno;
 
-use super::spelling::Wanted;
+use super::spelling::Spellings;
 use super::state::{Ours, State};
 use super::target::{Found, Target, look_at};
 use super::{CheckoutError, CheckoutOptions};
@@ -48,7 +48,7 @@ pub struct Plan {
     /// What the version spells another way than what is there, where that is one name.
     pub respell: Vec<(String, String)>,
     /// The version's own spellings, where that matters.
-    pub wanted: Option<Wanted>,
+    pub wanted: Option<Spellings>,
     /// What files that will be replaced or removed looked like, and where nothing stood.
     pub seen: Vec<(String, Option<Stat>)>,
 }
@@ -94,7 +94,7 @@ pub fn plan(
     manifest: &Manifest,
     target: &Target,
     state: &State,
-    wanted: Option<Wanted>,
+    wanted: Option<Spellings>,
     options: CheckoutOptions,
 ) -> Result<Plan, CheckoutError> {
     let mut planner = Planner {
@@ -323,7 +323,7 @@ impl Planner<'_> {
         let mut paths: Vec<&str> =
             state.paths().into_iter().filter(|path| self.manifest.entry(path).is_none()).collect();
         if let Some(wanted) = &self.plan.wanted {
-            paths.retain(|path| wanted.spelling(path).is_none());
+            paths.retain(|path| wanted.get(path).is_none());
         }
         let mut to_hash = Vec::new();
         let mut found = Vec::with_capacity(paths.len());
@@ -368,8 +368,8 @@ impl Planner<'_> {
     /// What we put there earlier and the version spells another way.
     fn spellings(&mut self) {
         let Some(wanted) = &self.plan.wanted else { return };
-        for path in self.state.spelled() {
-            if let Some(other) = wanted.spelling(path).filter(|other| *other != path) {
+        for path in self.state.spelled.all() {
+            if let Some(other) = wanted.get(path).filter(|other| *other != path) {
                 self.plan.respell.push((path.to_owned(), other.to_owned()));
             }
         }

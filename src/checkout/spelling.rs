@@ -5,7 +5,7 @@
 //! longer wanted. Some file systems answer from what they remember of a name (NTFS by FUSE), so a name that seems to be
 //! missing proves nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -15,12 +15,12 @@ use super::target::{Target, is_same};
 use crate::format::Manifest;
 use crate::format::spelling::{collisions, fold};
 
-/// The paths of a version, and the folders on the way to them, by what they are where spelling counts less.
-#[derive(Debug)]
-pub struct Wanted(HashMap<String, String>);
+/// How paths, and the folders on the way to them, are spelled, by what they are where spelling counts less.
+#[derive(Debug, Default)]
+pub struct Spellings(HashMap<String, String>);
 
-impl Wanted {
-    /// Refuses a version of which not everything would be left in such a target.
+impl Spellings {
+    /// Of a version; refused where not everything of it would be left in such a target.
     pub fn of(manifest: &Manifest) -> Result<Self, CheckoutError> {
         if let Some(found) = collisions(manifest.entries.iter().map(|entry| entry.path.as_str())) {
             return Err(CheckoutError::OneName {
@@ -29,19 +29,33 @@ impl Wanted {
                 more: found.more,
             });
         }
-        let mut wanted = HashMap::new();
+        let mut spellings = Self::default();
         for entry in &manifest.entries {
-            let path = entry.path.as_str();
-            for end in path.match_indices('/').map(|(slash, _)| slash).chain([path.len()]) {
-                wanted.entry(fold(&path[..end]).into_owned()).or_insert_with(|| path[..end].to_owned());
-            }
+            spellings.add(entry.path.as_str());
         }
-        Ok(Self(wanted))
+        Ok(spellings)
     }
 
-    /// How the version spells what may be the same path.
-    pub fn spelling(&self, path: &str) -> Option<&str> {
+    /// Adds a path and the folders on the way to it, unless they are known by another spelling.
+    pub fn add(&mut self, path: &str) {
+        for end in path.match_indices('/').map(|(slash, _)| slash).chain([path.len()]) {
+            self.0.entry(fold(&path[..end]).into_owned()).or_insert_with(|| path[..end].to_owned());
+        }
+    }
+
+    /// The spelling of what may be the same path.
+    pub fn get(&self, path: &str) -> Option<&str> {
         self.0.get(&*fold(path)).map(String::as_str)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them, in order.
+    pub fn all(&self) -> BTreeSet<&str> {
+        self.0.values().map(String::as_str).collect()
     }
 }
 

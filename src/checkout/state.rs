@@ -11,9 +11,9 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::CheckoutError;
+use super::spelling::Spellings;
 use super::target::{Target, create, open_to_read, open_to_write, remove};
 use crate::cache::Index;
-use crate::format::spelling::fold;
 use crate::format::{Entry, FORMAT, FormatError, Hash, Kind};
 
 const TREE: &str = "tree";
@@ -50,9 +50,8 @@ pub struct State {
     ours: HashMap<String, HashSet<Ours>>,
     /// Digests that need no reading.
     pub index: Index,
-    /// How the paths of `ours`, and the folders on the way to them, are spelled, by what they are in a target where that
-    /// counts less.
-    spelled: HashMap<String, String>,
+    /// How the paths of `ours` are spelled, in a target where that counts less; nothing where spelling is all that counts.
+    pub spelled: Spellings,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,9 +76,8 @@ impl State {
             state = Self { ours: tree.ours, index: tree.index, ..Self::default() };
         }
         if target.knows_no_case() {
-            let State { ours, spelled, .. } = &mut state;
-            for path in ours.keys() {
-                remember(spelled, path);
+            for path in state.ours.keys() {
+                state.spelled.add(path);
             }
         }
         if let Some(bytes) = read(target, JOURNAL)? {
@@ -87,7 +85,7 @@ impl State {
             for line in bytes.split_inclusive(|byte| *byte == b'\n') {
                 if let Ok((path, ours)) = serde_json::from_slice::<(String, Ours)>(line) {
                     if target.knows_no_case() {
-                        remember(&mut state.spelled, &path);
+                        state.spelled.add(&path);
                     }
                     // By the same name as in the tree: either content may be there.
                     let path = state.spelling(&path).into_owned();
@@ -103,18 +101,13 @@ impl State {
         if self.spelled.is_empty() || self.ours.contains_key(path) {
             return path.into();
         }
-        if let Some(spelled) = self.spelled.get(&*fold(path)) {
+        if let Some(spelled) = self.spelled.get(path) {
             return spelled.into();
         }
         match path.rsplit_once('/') {
             Some((parent, name)) => format!("{}/{name}", self.spelling(parent)).into(),
             None => path.into(),
         }
-    }
-
-    /// All that has a spelling of ours, in order: nothing where spelling is all that counts.
-    pub fn spelled(&self) -> BTreeSet<&str> {
-        self.spelled.values().map(String::as_str).collect()
     }
 
     /// Whether that is what we put at the path.
@@ -173,13 +166,6 @@ impl State {
     /// What is ours at a path, for carrying over.
     pub fn get(&self, path: &str) -> Option<&HashSet<Ours>> {
         self.ours.get(path)
-    }
-}
-
-/// Notes how a path and the folders on the way to it are spelled, unless that is known.
-fn remember(spelled: &mut HashMap<String, String>, path: &str) {
-    for (end, _) in path.match_indices('/').chain([(path.len(), "")]) {
-        spelled.entry(fold(&path[..end]).into_owned()).or_insert_with(|| path[..end].to_owned());
     }
 }
 

@@ -131,13 +131,8 @@ impl Manifest {
     /// The packs that an entry has content in. A delta names those of its base, too, whether or not they are still needed.
     pub fn packs_in_use(&self) -> impl Iterator<Item = &PackInfo> {
         let mut used = vec![false; self.packs.len()];
-        let mut needs = |part: &Part| used[self.frames[part.frame as usize].pack as usize] = true;
-        for entry in &self.entries {
-            match &entry.kind {
-                Kind::File { content: Content::Whole(part), .. } => needs(part),
-                Kind::File { content: Content::Cut(parts), .. } => parts.iter().for_each(|cut| needs(&cut.part)),
-                Kind::File { content: Content::Empty, .. } | Kind::Link { .. } | Kind::Directory => {}
-            }
+        for (part, _) in self.entries.iter().flat_map(Self::parts) {
+            used[self.frames[part.frame as usize].pack as usize] = true;
         }
         self.packs.iter().zip(used).filter_map(|(pack, used)| used.then_some(pack))
     }

@@ -181,7 +181,8 @@ impl Sources {
         [&self.flags, &self.environment, &self.file].into_iter().find_map(|values| values.get(variable))
     }
 
-    /// Endpoint, bucket and keys from one source, so that a file in a folder from somewhere sends nobody's keys anywhere. `--bucket` and `--region` alone choose within the file's endpoint.
+    /// Endpoint, bucket and keys from one source, so that a file in a folder from somewhere sends nobody's keys anywhere.
+    /// `--bucket` and `--region` alone choose within the file's endpoint.
     pub(super) fn group(&self) -> Result<Group, SettingsError> {
         let outer = |variable| self.flags.get(variable).or_else(|| self.environment.get(variable));
         let names: Vec<String> = [S3_BUCKET, S3_ACCESS_KEY, S3_SECRET_KEY]
