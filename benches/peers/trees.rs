@@ -85,6 +85,10 @@ impl Tree {
                 copy(&linux, &["."], folder);
                 // The only private key in it, which no upload takes: what is fetched is compared with the tree.
                 fs::remove_file(folder.join("tools/testing/selftests/sgx/sign_key.pem")).unwrap();
+                // Debian has added rules by which git passes over everything that is not tracked without looking for it.
+                let rules = fs::read_to_string(folder.join(".gitignore")).unwrap();
+                let upstream = rules.split("#\n# Debian packaging").next().unwrap();
+                fs::write(folder.join(".gitignore"), upstream).unwrap();
                 commit(folder);
             }
             TreeName::Random => random(&folder.join("random.bin")),

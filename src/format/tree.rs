@@ -38,6 +38,25 @@ pub struct PathError {
 }
 
 impl TreePath {
+    /// Of something in a folder whose own path was checked; it is the first `folder` bytes, none or with a `/` at their end.
+    /// Only what comes behind it is looked at.
+    pub fn in_folder(text: String, folder: usize) -> Result<Self, PathError> {
+        let (above, name) = text.split_at(folder);
+        if name.contains('/') {
+            return text.try_into();
+        }
+        let depth = memchr::memchr_iter(b'/', above.as_bytes()).count() + 1;
+        let checked = match check_part(name) {
+            _ if text.len() > MAX_PATH => Err(TOO_LONG),
+            Ok(()) if depth > MAX_DEPTH => Err(TOO_DEEP),
+            checked => checked,
+        };
+        match checked {
+            Ok(()) => Ok(Self(text.into())),
+            Err(reason) => Err(PathError { path: text, reason }),
+        }
+    }
+
     /// The path as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -76,25 +95,34 @@ impl TryFrom<String> for TreePath {
     fn try_from(text: String) -> Result<Self, PathError> {
         let refuse = |reason| Err(PathError { path: text.clone(), reason });
         if text.len() > MAX_PATH {
-            return refuse("it is longer than 4096 bytes");
+            return refuse(TOO_LONG);
         }
         let mut depth = 0;
         for part in text.split('/') {
             depth += 1;
-            match part {
-                "" => return refuse("it has an empty part"),
-                "." | ".." => return refuse("it has a part `.` or `..`"),
-                _ if part.len() > MAX_PART => return refuse("it has a part longer than 255 bytes"),
-                _ if part.contains('\0') => return refuse("it contains a NUL"),
-                // At any depth: a later download may have this very folder as its target.
-                _ if is_state(part) => return refuse("`.workspace` is kept for what a download notes of its target"),
-                _ => {}
+            if let Err(reason) = check_part(part) {
+                return refuse(reason);
             }
         }
         if depth > MAX_DEPTH {
-            return refuse("it is nested more than 256 deep");
+            return refuse(TOO_DEEP);
         }
         Ok(Self(text.into()))
+    }
+}
+
+const TOO_LONG: &str = "it is longer than 4096 bytes";
+const TOO_DEEP: &str = "it is nested more than 256 deep";
+
+fn check_part(part: &str) -> Result<(), &'static str> {
+    match part {
+        "" => Err("it has an empty part"),
+        "." | ".." => Err("it has a part `.` or `..`"),
+        _ if part.len() > MAX_PART => Err("it has a part longer than 255 bytes"),
+        _ if memchr::memchr(0, part.as_bytes()).is_some() => Err("it contains a NUL"),
+        // At any depth: a later download may have this very folder as its target.
+        _ if is_state(part) => Err("`.workspace` is kept for what a download notes of its target"),
+        _ => Ok(()),
     }
 }
 
@@ -127,8 +155,12 @@ fn is_taken_for(name: &str, names: &[&str]) -> bool {
         let name = name.trim_end_matches(['.', ' ']);
         names.iter().any(|other| name.eq_ignore_ascii_case(other))
     };
+    if !name.is_ascii() {
+        return shortened(&fold(name));
+    }
     // The short way: nearly every name there is.
-    if name.is_ascii() { shortened(name) } else { shortened(&fold(name)) }
+    let first = |name: &str| name.bytes().next().map(|byte| byte.to_ascii_lowercase());
+    names.iter().any(|other| first(other) == first(name)) && shortened(name)
 }
 
 /// Bytes inside a frame.
@@ -317,6 +349,21 @@ mod tests {
             &long,
         ] {
             assert!(bad.parse::<TreePath>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn in_a_folder_that_was_checked_the_rest_is_checked() {
+        let deep = "d/".repeat(MAX_DEPTH - 1);
+        for (folder, name) in [("", "a"), ("a/b/", "c.d"), (deep.as_str(), "x")] {
+            let text = format!("{folder}{name}");
+            assert_eq!(TreePath::in_folder(text.clone(), folder.len()).unwrap().as_str(), text);
+        }
+        let (deeper, long) = (format!("{deep}d/"), "x/".repeat(MAX_PATH / 2));
+        let refused =
+            [("", ""), ("a/", ".."), ("a/", "b//c"), ("a/", "\0"), ("a/", ".workspace"), (&deeper, "x"), (&long, "x")];
+        for (folder, name) in refused {
+            assert!(TreePath::in_folder(format!("{folder}{name}"), folder.len()).is_err(), "{folder}{name}");
         }
     }
 

@@ -23,11 +23,11 @@ pub(super) fn select(root: &Path, known: &BTreeSet<String>) -> Result<Selection,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             other => other.map_err(|error| SourceError::unreadable(&folder, error))?,
         };
-        if listing.names.is_empty() && !prefix.is_empty() && !known.contains(prefix.trim_end_matches('/')) {
+        if listing.is_empty() && !prefix.is_empty() && !known.contains(prefix.trim_end_matches('/')) {
             let path = prefix.trim_end_matches('/').parse::<TreePath>()?;
             entries.push(SourceEntry { path, kind: SourceKind::Directory });
         }
-        for Named { name, kind } in &listing.names {
+        for Named { name, kind } in listing.names() {
             let at = folder.join(OsStr::from_bytes(name));
             let name_text = utf8(name.to_vec())?;
             if is_state(&name_text) {

@@ -1,7 +1,5 @@
 //! What is left out without anybody saying so.
 
-use std::borrow::Cow;
-
 /// Left out where it is not tracked, in gitignore syntax. `vendor/` counts only beside a `composer.json`.
 pub const PATTERNS: &[&str] = &[
     "node_modules/",
@@ -50,9 +48,20 @@ const KEY_EXTENSIONS: &[&str] = &["p12", "pfx", "ppk", "jks", "keystore"];
 /// These may also hold certificates, so their first bytes decide.
 const PERHAPS_KEY_EXTENSIONS: &[&str] = &["pem", "key"];
 
-/// In lower case, as far as letters of ASCII go.
-fn lowered(text: &str) -> Cow<'_, str> {
-    if text.bytes().any(|byte| byte.is_ascii_uppercase()) { text.to_ascii_lowercase().into() } else { text.into() }
+/// Whether a text is one of these, whatever the case of letters of ASCII.
+fn is_any(text: &str, of: &[&str]) -> bool {
+    of.iter().any(|one| one.eq_ignore_ascii_case(text))
+}
+
+/// What comes before an end, whatever the case of letters of ASCII.
+fn before<'t>(text: &'t str, end: &str) -> Option<&'t str> {
+    let (before, tail) = text.split_at_checked(text.len().checked_sub(end.len())?)?;
+    tail.eq_ignore_ascii_case(end).then_some(before)
+}
+
+/// What follows the last dot, or nothing.
+fn extension_of(name: &str) -> &str {
+    memchr::memrchr(b'.', name.as_bytes()).map_or("", |dot| &name[dot + 1..])
 }
 
 /// What a name says about a secret.
@@ -68,19 +77,16 @@ pub enum Suspicion {
 
 /// Whether a file's name is one of a secret, in whatever case: some file systems don't tell `.ENV` from `.env`.
 pub fn suspicion(name: &str) -> Suspicion {
-    let name = lowered(name);
-    let name = &*name;
-    if name == ".env" || name == ".envrc" {
+    if is_any(name, &[".env", ".envrc"]) {
         return Suspicion::Certain;
     }
-    if let Some(rest) = name.strip_prefix(".env.") {
-        let example = rest.rsplit('.').next().is_some_and(|last| EXAMPLES.contains(&last));
-        return if example { Suspicion::None } else { Suspicion::Certain };
+    let extension = extension_of(name);
+    if name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(".env.")) {
+        return if is_any(extension, EXAMPLES) { Suspicion::None } else { Suspicion::Certain };
     }
-    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-    if KEY_NAMES.contains(&name) || KEY_EXTENSIONS.contains(&extension) {
+    if is_any(name, KEY_NAMES) || is_any(extension, KEY_EXTENSIONS) {
         Suspicion::Certain
-    } else if PERHAPS_KEY_EXTENSIONS.contains(&extension) {
+    } else if is_any(extension, PERHAPS_KEY_EXTENSIONS) {
         Suspicion::LookInside
     } else {
         Suspicion::None
@@ -122,22 +128,19 @@ pub enum Clue {
 
 /// Whether a path, relative to the tree, looks like that of credentials.
 pub fn clue(path: &str) -> Clue {
-    let name = lowered(path.rsplit('/').next().unwrap_or_default());
-    let name = &*name;
-    let ends = |end: &&str| {
-        // Most names are none of these, whatever the folder is called.
-        end.ends_with(name)
-            && lowered(path).strip_suffix(*end).is_some_and(|before| before.is_empty() || before.ends_with('/'))
-    };
-    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-    if CREDENTIALS.iter().any(ends) || CREDENTIAL_EXTENSIONS.contains(&extension) {
+    let name = memchr::memrchr(b'/', path.as_bytes()).map_or(path, |slash| &path[slash + 1..]);
+    let ends = |end: &&str| before(path, end).is_some_and(|before| before.is_empty() || before.ends_with('/'));
+    let extension = extension_of(name);
+    if CREDENTIALS.iter().any(ends) || is_any(extension, CREDENTIAL_EXTENSIONS) {
         return Clue::Name;
     }
-    let key_of_account = extension == "json"
-        && ["service-account", "service_account", "serviceaccount", "credentials", "adminsdk"]
+    let key_of_account = extension.eq_ignore_ascii_case("json") && {
+        let name = name.to_ascii_lowercase();
+        ["service-account", "service_account", "serviceaccount", "credentials", "adminsdk"]
             .iter()
-            .any(|word| name.contains(word));
-    if key_of_account || [".npmrc", ".yarnrc.yml"].contains(&name) { Clue::Content } else { Clue::None }
+            .any(|word| name.contains(word))
+    };
+    if key_of_account || is_any(name, &[".npmrc", ".yarnrc.yml"]) { Clue::Content } else { Clue::None }
 }
 
 /// Whether the beginning of such a file holds a private key or a token, rather than the name of a variable.

@@ -15,6 +15,10 @@ use crate::environment::KEYS;
 use super::git_files::{self, plain};
 use super::{Line, SourceError};
 
+/// Folders are named to git one by one as long as they are few and short: it compares each of its files with all of them.
+const FOLDERS: usize = 64;
+const FOLDER_BYTES: usize = 64 << 10;
+
 /// What git says of the files below a folder. Paths are bytes that may not be UTF-8.
 #[derive(Debug, Default)]
 pub struct Listing {
@@ -194,9 +198,9 @@ pub fn is_missing() -> bool {
     asked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// What git says, or nothing where it can't be asked: it is not installed, or the folder is not in a work tree, or is
+/// What git tracks, or nothing where it can't be asked: it is not installed, or the folder is not in a work tree, or is
 /// itself ignored by the work tree around it (then the person means the folder for what it is).
-pub fn list(directory: &Path) -> Result<Option<Listing>, SourceError> {
+pub fn list_tracked(directory: &Path) -> Result<Option<Listing>, SourceError> {
     if git_files::is_torn_off(directory) {
         return Ok(None);
     }
@@ -204,8 +208,23 @@ pub fn list(directory: &Path) -> Result<Option<Listing>, SourceError> {
     if top != directory && is_ignored(&top, directory)? {
         return Ok(None);
     }
-    let arguments = ["ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard"];
-    let output = match git(directory).args(arguments).output() {
+    files(directory, git(directory).args(["ls-files", "-z", "-t", "--cached"]))
+}
+
+/// What lies untracked in these folders, whose paths begin at `directory`, and is not ignored.
+pub fn list_untracked(directory: &Path, folders: &[&Path]) -> Result<Listing, SourceError> {
+    let mut command = git(directory);
+    command.args(["--literal-pathspecs", "ls-files", "-z", "-t", "--others", "--exclude-standard", "--"]);
+    let bytes: usize = folders.iter().map(|folder| folder.as_os_str().len() + 1).sum();
+    if folders.len() <= FOLDERS && bytes <= FOLDER_BYTES {
+        command.args(folders);
+    }
+    Ok(files(directory, &mut command)?.unwrap_or_default())
+}
+
+/// What git lists; nothing where there is no git.
+fn files(directory: &Path, listing: &mut Command) -> Result<Option<Listing>, SourceError> {
+    let output = match listing.output() {
         Ok(output) => output,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(directory, &error.to_string())),
@@ -224,16 +243,14 @@ fn is_ignored(top: &Path, directory: &Path) -> Result<bool, SourceError> {
     }
 }
 
-/// Which of the given folders git ignores.
-pub fn ignored(directory: &Path, folders: &[String]) -> Result<Vec<String>, SourceError> {
-    if folders.is_empty() {
-        return Ok(Vec::new());
-    }
-    // Without a `/` at the end: `a/*` would match `a/`. git looks whether it is a folder.
-    let question: Vec<u8> = folders.iter().flat_map(|folder| [folder.as_bytes(), b"\0"].concat()).collect();
-    let answer = check_ignore(directory, &[], question)?;
-    let answers = answer.split(|byte| *byte == 0).filter(|path| !path.is_empty());
-    Ok(answers.map(|path| String::from_utf8_lossy(path).into_owned()).collect())
+/// Which of the given paths, none of them tracked, git ignores.
+pub fn ignored(directory: &Path, paths: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, SourceError> {
+    // Folders without a `/` at the end: `a/*` would match `a/`. git looks whether it is a folder.
+    let answer = check_ignore(directory, &["-v"], paths)?;
+    // Without `-v` git names what a `!` takes back, too, before 2.26.
+    let fields: Vec<&[u8]> = answer.split(|byte| *byte == 0).collect();
+    let ignored = fields.chunks_exact(4).filter(|fields| !fields[2].starts_with(b"!"));
+    Ok(ignored.map(|fields| fields[3].to_vec()).collect())
 }
 
 /// The pattern that decides on each path, if one does; `!` patterns too. `tracked_too`: even where git
@@ -243,12 +260,8 @@ pub fn deciding_lines(
     paths: &[Vec<u8>],
     tracked_too: bool,
 ) -> Result<Vec<Option<Line>>, SourceError> {
-    if paths.is_empty() {
-        return Ok(Vec::new());
-    }
-    let question: Vec<u8> = paths.iter().flat_map(|path| [path.as_slice(), b"\0"].concat()).collect();
     let options: &[&str] = if tracked_too { &["-v", "-n", "--no-index"] } else { &["-v", "-n"] };
-    let answer = check_ignore(directory, options, question)?;
+    let answer = check_ignore(directory, options, paths)?;
     // Source, line, pattern, path; the first three are empty where no pattern decides.
     let fields: Vec<&[u8]> = answer.split(|byte| *byte == 0).collect();
     let top = work_tree_above(directory).unwrap_or_else(|| directory.to_owned());
@@ -262,7 +275,12 @@ pub fn deciding_lines(
     Ok(fields.chunks_exact(4).map(line).collect())
 }
 
-fn check_ignore(directory: &Path, options: &[&str], question: Vec<u8>) -> Result<Vec<u8>, SourceError> {
+/// For each path where a pattern decides: source, line, pattern, path.
+fn check_ignore(directory: &Path, options: &[&str], paths: &[Vec<u8>]) -> Result<Vec<u8>, SourceError> {
+    if paths.is_empty() {
+        return Ok(Vec::new());
+    }
+    let question: Vec<u8> = paths.iter().flat_map(|path| [path.as_slice(), b"\0"].concat()).collect();
     let mut child = git(directory)
         .args(["check-ignore", "-z", "--stdin"])
         .args(options)

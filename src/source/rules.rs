@@ -90,6 +90,11 @@ impl IgnoreStack {
         Ok(())
     }
 
+    /// Whether none was met.
+    pub fn is_empty(&self) -> bool {
+        self.deepest.is_none()
+    }
+
     /// What the deepest ignore file that knows the path says. `path` is absolute.
     pub fn verdict(&self, path: &Path, is_directory: bool) -> Verdict {
         for level in std::iter::successors(self.deepest.as_deref(), |level| level.above.as_deref()) {
@@ -140,13 +145,12 @@ impl Defaults {
         Self { patterns: patterns.expect("the defaults are few") }
     }
 
-    /// The default that leaves the path out. `beside_composer`: the folder it lies in has a `composer.json`.
-    pub fn find(&self, path: &Path, is_directory: bool, beside_composer: bool) -> Option<Rule> {
-        let name = path.file_name()?;
-        if is_directory && beside_composer && name == "vendor" {
+    /// The default that leaves a name out. `beside_composer`: the folder it lies in has a `composer.json`.
+    pub fn find(&self, name: &[u8], is_directory: bool, beside_composer: bool) -> Option<Rule> {
+        if is_directory && beside_composer && name == b"vendor" {
             return Some(Rule::Default("vendor/".to_owned()));
         }
-        let pattern = self.patterns.find(name.as_bytes(), is_directory)?;
+        let pattern = self.patterns.find(name, is_directory)?;
         Some(Rule::Default(pattern.text.clone()))
     }
 }

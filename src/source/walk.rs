@@ -2,25 +2,25 @@
 //!
 //! A folder that is left out is never opened (`node_modules/` costs one look), except to find out whether it is empty.
 
+mod blocks;
 mod crew;
 mod fate;
 mod listed;
+mod questions;
 
-use std::collections::{BTreeMap, HashSet};
-use std::ffi::OsStr;
+use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::mem::take;
 use std::ops::Range;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use rustix::fs::FileType;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::explain::name_git_rules;
 use super::git_files::{is_top, is_torn_off};
 use super::guard::{self, some_of};
-use super::listing::{Listing, Named};
+use super::listing::Listing;
 use super::rules::{Defaults, GIT_IGNORE, IgnoreStack, Verdict, WORKSPACE_IGNORE};
 use super::{
     Admission, Excluded, Line, Rule, Selection, SourceEntry, SourceError, SourceKind, SourceOptions, git, is_gone,
@@ -28,8 +28,10 @@ use super::{
 use crate::format::TreePath;
 use crate::format::tree::MAX_DEPTH;
 
-use fate::{Around, Fate};
+use blocks::Block;
+use fate::{Around, Fate, Item};
 use listed::Listed;
+use questions::Questions;
 
 /// Finds what is source in `root`.
 pub fn select(root: &Path, options: &SourceOptions) -> Result<Selection, SourceError> {
@@ -58,12 +60,13 @@ pub(super) fn walk(
     options: &SourceOptions,
     asked: Option<&str>,
 ) -> Result<(Selection, Option<Answer>), SourceError> {
-    let walk = Walk { root, options, asked, defaults: Defaults::new() };
+    let walk = Walk { root, options, asked, defaults: Defaults::new(), folders: AtomicUsize::new(0) };
     let mut found = Found::default();
     let inherited = walk.at_the_root(&mut found)?;
-    let folder = Folder { path: root.to_owned(), prefix: String::new(), inherited, within: None };
+    let (number, prefix) = (walk.next_number(), String::new());
+    let folder = Folder { number, path: root.to_owned(), prefix, inherited, within: None };
     crew::walk(&walk, vec![folder], &mut found)?;
-    walk.folders_unknown_to_git(&mut found)?;
+    walk.ask_git(&mut found)?;
     let answer = found.answer.take();
     Ok((walk.finish(found)?, answer))
 }
@@ -99,6 +102,8 @@ struct Inherited {
 /// A folder that may hold source.
 #[derive(Debug)]
 struct Folder {
+    /// In the order in which they were met; that of the root is 0.
+    number: usize,
     path: PathBuf,
     /// Its path below the root, empty or ending with `/`.
     prefix: String,
@@ -114,6 +119,8 @@ struct Walk<'a> {
     /// What is asked for.
     asked: Option<&'a str>,
     defaults: Defaults,
+    /// How many folders were met.
+    folders: AtomicUsize,
 }
 
 /// What was found in some folders.
@@ -121,11 +128,16 @@ struct Walk<'a> {
 struct Found {
     /// For what was asked for.
     answer: Option<Answer>,
-    entries: Vec<SourceEntry>,
+    blocks: Vec<Block>,
+    /// Folders with nothing in them.
+    empty: Vec<SourceEntry>,
     excluded: Vec<Excluded>,
     /// With the path that each is about, for their order.
     warnings: Vec<(String, String)>,
+    /// Folders in which git tracks nothing.
     unknown_to_git: Vec<Folder>,
+    /// Files and links that it doesn't track.
+    questions: Vec<Questions>,
     folders: Vec<String>,
     /// Lock files that a rule leaves out.
     locks: HashSet<String>,
@@ -140,10 +152,12 @@ struct Found {
 impl Found {
     fn join(&mut self, other: Self) {
         self.answer = self.answer.take().or(other.answer);
-        self.entries.extend(other.entries);
+        self.blocks.extend(other.blocks);
+        self.empty.extend(other.empty);
         self.excluded.extend(other.excluded);
         self.warnings.extend(other.warnings);
         self.unknown_to_git.extend(other.unknown_to_git);
+        self.questions.extend(other.questions);
         self.folders.extend(other.folders);
         self.locks.extend(other.locks);
         self.credentials.extend(other.credentials);
@@ -157,9 +171,13 @@ impl Found {
 }
 
 impl Walk<'_> {
+    fn next_number(&self) -> usize {
+        self.folders.fetch_add(1, Ordering::Relaxed)
+    }
+
     fn at_the_root(&self, found: &mut Found) -> Result<Inherited, SourceError> {
-        let authority = if let Some(listing) = git::list(self.root)? {
-            let listed = Arc::new(Listed::new(listing, "", None));
+        let authority = if let Some(listing) = git::list_tracked(self.root)? {
+            let listed = Arc::new(Listed::tracked(listing, "", None));
             found.listed.push(Arc::clone(&listed));
             Authority::Git(listed)
         } else {
@@ -198,7 +216,7 @@ impl Walk<'_> {
 
     /// Looks into one folder; what lies deeper is handed out.
     fn look_into(&self, folder: Folder, found: &mut Found, deeper: &mut Vec<Folder>) -> Result<(), SourceError> {
-        let Folder { path, prefix, mut inherited, mut within } = folder;
+        let Folder { number, path, prefix, mut inherited, mut within } = folder;
         // What lies deeper can't go.
         if prefix.matches('/').count() > MAX_DEPTH {
             let refused = prefix.trim_end_matches('/').parse::<TreePath>();
@@ -210,9 +228,9 @@ impl Walk<'_> {
             other => other.map_err(|error| SourceError::unreadable(&path, error))?,
         };
         found.folders.push(prefix.clone());
-        if listing.names.is_empty() && !prefix.is_empty() && inherited.tracked_only.is_none() {
+        if listing.is_empty() && !prefix.is_empty() && inherited.tracked_only.is_none() {
             let path = prefix.trim_end_matches('/').parse()?;
-            found.entries.push(SourceEntry { path, kind: SourceKind::Directory });
+            found.empty.push(SourceEntry { path, kind: SourceKind::Directory });
             return Ok(());
         }
         if !prefix.is_empty() && listing.has(".git") && is_top(&path) {
@@ -231,8 +249,12 @@ impl Walk<'_> {
             Authority::Git(listed) => Some(listed.inside(prefix.as_bytes(), within)),
             Authority::IgnoreFiles(_) => None,
         };
-        let around = Around { inherited: &inherited, inside, composer: listing.has("composer.json") };
-        self.content(&path, &prefix, &around, &listing, found, deeper)
+        let composer = listing.has("composer.json");
+        let around = Around { folder: &path, prefix: &prefix, inherited: &inherited, inside, composer };
+        let mut block = Block::of(number);
+        self.content(&around, &listing, &mut block, found, deeper)?;
+        found.blocks.push(block);
+        Ok(())
     }
 
     /// Who decides in a repository inside the tree: a submodule, or one that lies there by itself. It has rules of its own,
@@ -244,13 +266,13 @@ impl Walk<'_> {
         around: &Authority,
         found: &mut Found,
     ) -> Result<Authority, SourceError> {
-        match git::list(folder) {
+        match git::list_tracked(folder) {
             Ok(Some(listing)) => {
                 let outer = match around {
                     Authority::Git(outer) => Some(Arc::clone(outer)),
                     Authority::IgnoreFiles(_) => None,
                 };
-                let listed = Arc::new(Listed::new(listing, prefix, outer));
+                let listed = Arc::new(Listed::tracked(listing, prefix, outer));
                 found.listed.push(Arc::clone(&listed));
                 return Ok(Authority::Git(listed));
             }
@@ -263,118 +285,100 @@ impl Walk<'_> {
 
     fn content(
         &self,
-        folder: &Path,
-        prefix: &str,
         around: &Around<'_>,
         listing: &Listing,
+        block: &mut Block,
         found: &mut Found,
         deeper: &mut Vec<Folder>,
     ) -> Result<(), SourceError> {
-        let inherited = around.inherited;
-        let mut path = folder.join("");
-        for Named { name, kind } in &listing.names {
-            path.push(OsStr::from_bytes(name));
-            let bytes = [prefix.as_bytes(), name].concat();
-            let fate = self.fate(&path, name, &bytes, *kind, around, found)?;
-            if self.asked.is_some_and(|asked| asked.as_bytes() == bytes) {
-                let listed = around.inside.is_some();
-                found.answer = fate.admission().map(|because| Answer { because, listed });
-            }
-            match fate {
-                Fate::Unseen => {}
-                Fate::Goes(_) => Self::take(listing, &path, name, bytes, *kind, found)?,
-                Fate::Stays(rule) => leave_out(&bytes, *kind, rule, found),
-                Fate::Descend { taken_back, tracked_only } => {
-                    let shown = utf8(bytes)?;
-                    let within = around.inside.as_ref().map(|inside| inside.within(name));
-                    let submodule = around.inside.as_ref().is_some_and(|inside| inside.file(name) == Some(true));
-                    if submodule && !is_top(&path) {
-                        found.empty_submodules.push(shown.clone());
-                    }
-                    let inherited = Inherited { taken_back, tracked_only, ..inherited.clone() };
-                    deeper.push(Folder { path: path.clone(), prefix: shown + "/", inherited, within });
+        let Around { folder, prefix, inside, .. } = around;
+        let inside = inside.as_ref();
+        let mut questions = Vec::new();
+        for named in listing.names() {
+            let item = Item::of(folder, prefix, named);
+            let fate = self.fate(&item, around, found)?;
+            self.answer(&item, &fate, inside.is_some(), found);
+            let (known, taken_back, tracked_only) = match fate {
+                Fate::Unseen => continue,
+                Fate::Goes(_) => {
+                    block.entries.extend(Self::entry(listing, item, prefix, found)?);
+                    continue;
                 }
-                Fate::AskGit => {
-                    let inherited = Inherited { taken_back: None, tracked_only: None, ..inherited.clone() };
-                    let prefix = utf8(bytes)? + "/";
-                    found.unknown_to_git.push(Folder { path: path.clone(), prefix, inherited, within: None });
+                Fate::Stays(rule) => {
+                    leave_out(item, rule, found);
+                    continue;
                 }
+                Fate::Descend { taken_back, tracked_only } => (true, taken_back, tracked_only),
+                Fate::AskGit => (false, None, None),
+            };
+            let number = self.next_number();
+            block.folders.push((block.entries.len(), number));
+            if !named.kind.is_dir() {
+                questions.push((number, named.name.to_vec(), named.kind));
+                continue;
             }
-            path.pop();
+            let (path, prefix) = (item.path(), item.into_text()? + "/");
+            let inherited = Inherited { taken_back, tracked_only, ..around.inherited.clone() };
+            let within = inside.filter(|_| known).map(|inside| inside.within(named.name));
+            let submodule = known && inside.is_some_and(|inside| inside.file(named.name) == Some(true));
+            if submodule && !is_top(&path) {
+                found.empty_submodules.push(prefix.trim_end_matches('/').to_owned());
+            }
+            let folder = Folder { number, path, prefix, inherited, within };
+            if known { deeper.push(folder) } else { found.unknown_to_git.push(folder) }
+        }
+        if !questions.is_empty() {
+            let (folder, prefix) = ((*folder).to_owned(), (*prefix).to_owned());
+            found.questions.push(Questions { folder, prefix, names: questions });
         }
         Ok(())
     }
 
-    /// Folders in which git lists nothing: ignored, or empty, or full of what is ignored.
-    fn folders_unknown_to_git(&self, found: &mut Found) -> Result<(), SourceError> {
-        while !found.unknown_to_git.is_empty() {
-            let mut asked = std::mem::take(&mut found.unknown_to_git);
-            asked.sort_unstable_by(|one, other| one.path.cmp(&other.path));
-            // git refuses to answer for what lies in a submodule.
-            let mut by_repository: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
-            for Folder { path, .. } in &asked {
-                let repository = repository_of(self.root, path);
-                if let Some(name) = path.strip_prefix(repository).ok().and_then(Path::to_str) {
-                    by_repository.entry(repository.to_owned()).or_default().push(name.to_owned());
-                }
-            }
-            let mut ignored = HashSet::new();
-            for (repository, names) in by_repository {
-                ignored.extend(git::ignored(&repository, &names)?.into_iter().map(|name| repository.join(name)));
-            }
-            let (ignored, folders): (Vec<Folder>, Vec<Folder>) =
-                asked.into_iter().partition(|folder| ignored.contains(&folder.path));
-            for Folder { prefix, .. } in ignored {
-                if self.asked == prefix.strip_suffix('/') {
-                    found.answer = None;
-                }
-                found.excluded.push(Excluded { path: prefix, rule: Rule::Git });
-            }
-            crew::walk(self, folders, found)?;
+    /// Keeps what becomes of an item if it is the one that is asked for.
+    fn answer(&self, item: &Item<'_>, fate: &Fate, listed: bool, found: &mut Found) {
+        if item.text.is_some() && self.asked.is_some_and(|asked| asked == item.shown) {
+            found.answer = fate.admission().map(|because| Answer { because, listed });
         }
-        Ok(())
     }
 
-    fn take(
+    /// What goes, unless it is gone.
+    fn entry(
         listing: &Listing,
-        path: &Path,
-        name: &[u8],
-        bytes: Vec<u8>,
-        kind: FileType,
+        item: Item<'_>,
+        prefix: &str,
         found: &mut Found,
-    ) -> Result<(), SourceError> {
-        let shown = utf8(bytes)?;
-        let kind = if kind.is_symlink() {
-            match listing.link(name).map(String::from_utf8) {
-                Ok(Ok(target)) => SourceKind::Link(target),
-                Ok(Err(_)) => return Err(SourceError::NotUtf8(format!("{shown} -> …"))),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(SourceError::unreadable(path, error)),
-            }
-        } else {
-            match listing.stat(name) {
+    ) -> Result<Option<SourceEntry>, SourceError> {
+        let (name, path) = (item.named.name, || item.path());
+        if !item.named.kind.is_symlink() {
+            return match listing.stat(name) {
                 Ok(stat) => {
-                    found.entries.push(SourceEntry::file(shown.try_into()?, stat)?);
-                    return Ok(());
+                    let path = TreePath::in_folder(item.into_text()?, prefix.len())?;
+                    Ok(Some(SourceEntry::file(path, stat)?))
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(SourceError::unreadable(path, error)),
-            }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(SourceError::unreadable(path(), error)),
+            };
+        }
+        let target = match listing.link(name) {
+            Ok(target) => target,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(SourceError::unreadable(path(), error)),
         };
-        if let SourceKind::Link(target) = &kind
-            && guard::leaves_the_tree(&shown, target)
-        {
+        let shown = item.into_text()?;
+        let target = String::from_utf8(target).map_err(|_| SourceError::NotUtf8(format!("{shown} -> …")))?;
+        if guard::leaves_the_tree(&shown, &target) {
             found.warn(&shown, format!(
                 "the link `{shown}` points out of the tree (`{target}`): a download refuses it unless told `--allow-external-links`, a container does not start with it"
             ));
         }
-        found.entries.push(SourceEntry { path: shown.try_into()?, kind });
-        Ok(())
+        let path = TreePath::in_folder(shown, prefix.len())?;
+        Ok(Some(SourceEntry { path, kind: SourceKind::Link(target) }))
     }
 
     fn finish(&self, mut found: Found) -> Result<Selection, SourceError> {
         // Whoever asks for a rule may ask just because nothing goes.
-        if found.entries.is_empty() && self.asked.is_none() {
+        let entries = blocks::in_order(take(&mut found.blocks), take(&mut found.empty));
+        if entries.is_empty() && self.asked.is_none() {
             let rules: std::collections::BTreeSet<String> =
                 found.excluded.iter().map(|excluded| excluded.rule.to_string()).collect();
             return Err(SourceError::Empty {
@@ -383,14 +387,12 @@ impl Walk<'_> {
                 rules: rules.into_iter().take(3).collect::<Vec<_>>().join("; "),
             });
         }
-        // A few lists in order, which a stable sort makes use of.
-        found.entries.sort_by(|one, other| one.path.cmp(&other.path));
         found.excluded.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         found.warnings.sort();
         found.folders.sort_unstable();
         found.credentials.sort_unstable();
         found.empty_submodules.sort_unstable();
-        let Found { entries, mut excluded, locks, credentials, folders, .. } = found;
+        let Found { mut excluded, locks, credentials, folders, .. } = found;
         let mut noticed: Vec<String> = found.warnings.into_iter().map(|(_, warning)| warning).collect();
         name_git_rules(self.root, &mut excluded, |excluded| locks.contains(&excluded.path))?;
         for Excluded { path, rule } in excluded.iter().filter(|excluded| locks.contains(&excluded.path)) {
@@ -408,9 +410,12 @@ impl Walk<'_> {
     }
 }
 
-fn leave_out(bytes: &[u8], kind: FileType, rule: Rule, found: &mut Found) {
-    let slash = if kind.is_dir() { "/" } else { "" };
-    found.excluded.push(Excluded { path: format!("{}{slash}", String::from_utf8_lossy(bytes)), rule });
+fn leave_out(item: Item<'_>, rule: Rule, found: &mut Found) {
+    let mut path = item.shown;
+    if item.named.kind.is_dir() {
+        path.push('/');
+    }
+    found.excluded.push(Excluded { path, rule });
 }
 
 /// The folder at or below the root whose repository a path in it belongs to.

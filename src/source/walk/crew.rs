@@ -75,8 +75,6 @@ impl Shared<'_> {
                 self.changed.notify_all();
             }
         }
-        // Each folder's entries are in order already, which a stable sort makes use of.
-        found.entries.sort_by(|one, other| one.path.cmp(&other.path));
         self.state().found.join(found);
     }
 }

@@ -13,6 +13,8 @@ use crate::source::guard::some_of;
 #[derive(Debug)]
 pub(super) struct Listed {
     listing: git::Listing,
+    /// Whether what it doesn't have is ignored. Else it is untracked, and nobody has asked yet.
+    whole: bool,
     /// Where the repository lies in the tree: empty, or ending with `/`.
     prefix: String,
     /// That of the repository around it, which may track what lies in this one.
@@ -20,9 +22,19 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    /// The listing of the repository at `prefix`.
-    pub(super) fn new(listing: git::Listing, prefix: &str, outer: Option<Arc<Self>>) -> Self {
-        Self { listing, prefix: prefix.to_owned(), outer }
+    /// What the repository at `prefix` tracks.
+    pub(super) fn tracked(listing: git::Listing, prefix: &str, outer: Option<Arc<Self>>) -> Self {
+        Self { listing, whole: false, prefix: prefix.to_owned(), outer }
+    }
+
+    /// All that there is where it tracks nothing.
+    pub(super) fn untracked(&self, listing: git::Listing) -> Self {
+        Self { listing, whole: true, prefix: self.prefix.clone(), outer: self.outer.clone() }
+    }
+
+    /// Whether what it doesn't have is ignored.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
     }
 
     /// What is listed in a folder of the repository, whose path in the tree is empty or ends with `/`. `within`: where in the
