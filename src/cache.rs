@@ -12,6 +12,7 @@
 //! hashed, a manifest must add up to the digest in its ref.
 
 mod index;
+mod path_map;
 
 use std::fs;
 use std::io::{self, Write};
@@ -25,6 +26,7 @@ use ulid::Ulid;
 use crate::format::Hash;
 
 pub use index::Index;
+pub use path_map::PathMap;
 
 /// First byte of an index file; another one means another layout, and the file is ignored.
 const INDEX_FORMAT: u8 = 1;

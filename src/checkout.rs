@@ -338,7 +338,7 @@ impl Fetcher<'_> {
 /// The paths at which checkouts have put something in a folder.
 pub fn written(folder: &Path) -> Result<BTreeSet<String>, CheckoutError> {
     let state = state::State::load(&target::Target::open(folder)?)?;
-    Ok(state.paths().into_iter().map(str::to_owned).collect())
+    Ok(state.paths().map(str::to_owned).collect())
 }
 
 /// A target that was looked at.

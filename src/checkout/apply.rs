@@ -2,7 +2,7 @@
 //!
 //! One thread, so that the order is the one written here. Killed anywhere, the journal knows what may be ours.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -11,9 +11,10 @@ use rustix::io::Errno;
 
 use super::plan::Plan;
 use super::stage::Stage;
-use super::state::{Ours, State};
+use super::state::{Ours, Put, State};
 use super::target::{Found, Target, look_at, remove};
 use super::{CheckoutError, Placed, spelling};
+use crate::cache::PathMap;
 use crate::format::{Kind, Manifest};
 use crate::source::Stat;
 
@@ -29,7 +30,9 @@ pub fn apply(
     manifest: &Manifest,
 ) -> Result<Placed, CheckoutError> {
     let changed = plan.write.iter().chain(&plan.links).chain(&plan.directories).map(|&at| &manifest.entries[at]);
-    State::journal(target, changed)?;
+    if changed.clone().next().is_some() {
+        State::journal(target, changed)?;
+    }
     let mut applying = Applying { target, folder: None, applied: Placed::default(), index: plan.index.clone() };
     for path in &plan.obstacles {
         applying.remove_all(path)?;
@@ -53,12 +56,18 @@ pub fn apply(
     let mut applied = applying.applied;
     applied.kept = plan.kept + plan.chmod.len() as u64;
     applied.left = plan.left.iter().map(String::as_str).chain(others).map(str::to_owned).collect();
-    let mut ours: HashMap<String, HashSet<Ours>> =
-        manifest.entries.iter().map(|entry| (entry.path.to_string(), HashSet::from([Ours::of(entry)]))).collect();
+    let mut ours = PathMap::default();
+    for entry in &manifest.entries {
+        ours.insert(entry.path.as_str(), Put::One(Ours::of(entry)));
+    }
     for path in &applied.left {
-        if let Some(known) = state.get(path) {
-            ours.insert(path.clone(), known.clone());
+        if let Some(put) = state.get(path) {
+            ours.insert(path, put.clone());
         }
+    }
+    // The disk has it already where nothing was done, nor anything read.
+    if !plan.learned && applied.written + applied.removed == 0 && state.is(&ours) {
+        return Ok(applied);
     }
     State::save(target, ours, applying.index)?;
     Ok(applied)
@@ -155,7 +164,7 @@ impl Applying<'_> {
         match look_at(&parent, name).map_err(error(path))? {
             Found::Nothing | Found::Obstructed => return Ok(()),
             Found::Directory => {}
-            Found::File { .. } | Found::Link | Found::Special => {
+            Found::File(_) | Found::Link | Found::Special => {
                 rustix::fs::unlinkat(&parent, name, AtFlags::empty()).map_err(error(path))?;
                 self.applied.removed += 1;
                 return Ok(());

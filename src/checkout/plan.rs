@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -18,9 +19,12 @@ use super::{CheckoutError, CheckoutOptions};
 use crate::budget::threads;
 use crate::cache::{Index, nanoseconds_now};
 use crate::format::spelling::fold;
-use crate::format::{Hash, Kind, Manifest};
+use crate::format::{Entry, Hash, Kind, Manifest};
 use crate::output::escape;
 use crate::source::Stat;
+
+/// Fewer files than this are not worth a thread.
+const SHARE: usize = 512;
 
 /// The steps, by position among the manifest's entries or by path.
 #[derive(Debug, Default)]
@@ -45,6 +49,8 @@ pub struct Plan {
     pub foreign: Vec<String>,
     /// Digests of files that stay.
     pub index: Index,
+    /// Whether any of them had to be read.
+    pub learned: bool,
     /// What the version spells another way than what is there, where that is one name.
     pub respell: Vec<(String, String)>,
     /// The version's own spellings, where that matters.
@@ -105,7 +111,7 @@ pub fn plan(
         plan: Plan { wanted, ..Plan::default() },
         digests: HashMap::new(),
         obstacles: HashSet::new(),
-        parent: None,
+        eyes: Eyes::of(target, state),
     };
     let fresh = target.has_only_state().map_err(target.error("read", ""))?;
     if fresh {
@@ -124,11 +130,85 @@ struct Planner<'a> {
     state: &'a State,
     options: CheckoutOptions,
     plan: Plan,
-    /// Digest, what the file looked like, and when reading it began.
-    digests: HashMap<String, (Hash, Stat, i64)>,
+    /// Of files that are not what the version wants there, or that it doesn't have.
+    digests: HashMap<String, Known>,
     obstacles: HashSet<String>,
-    /// The folder that was opened last: entries are sorted, so it is mostly the next one's, too.
+    eyes: Eyes<'a>,
+}
+
+/// What is known of a file.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    hash: Hash,
+    /// What it looked like.
+    stat: Stat,
+    /// When reading it began; or the looks, where it looks as it did when it was read.
+    began: i64,
+}
+
+/// Looks at what stands in a target.
+struct Eyes<'a> {
+    target: &'a Target,
+    state: &'a State,
+    /// The folder that was opened last: paths mostly come in order, so it is mostly the next one's, too.
     parent: Option<(String, Result<OwnedFd, Errno>)>,
+}
+
+impl<'a> Eyes<'a> {
+    fn of(target: &'a Target, state: &'a State) -> Self {
+        Self { target, state, parent: None }
+    }
+
+    fn look(&mut self, path: &str) -> Result<Found, CheckoutError> {
+        let path = &*self.state.spelling(path);
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        if self.parent.as_ref().is_none_or(|(open, _)| open != folder) {
+            self.parent = Some((folder.to_owned(), self.target.folder(folder)));
+        }
+        let answer = match &self.parent {
+            Some((_, Ok(open))) => look_at(open, name),
+            None | Some((_, Err(Errno::NOENT))) => Ok(Found::Nothing),
+            Some((_, Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV))) => Ok(Found::Obstructed),
+            Some((_, Err(error))) => Err(*error),
+        };
+        answer.map_err(self.target.error("look at", path))
+    }
+
+    /// What stands at the paths of these entries, and the digests of the files that look as they did when they were read.
+    fn look_at_all(mut self, entries: &[Entry]) -> Result<Vec<(Found, Option<Known>)>, CheckoutError> {
+        let mut index = self.state.index.in_order();
+        let began = nanoseconds_now();
+        let look = |entry: &Entry| {
+            let found = self.look(entry.path.as_str())?;
+            let known = match &found {
+                Found::File(stat) => {
+                    let hash = index.find(&self.state.spelling(entry.path.as_str()), stat);
+                    hash.map(|hash| Known { hash, stat: *stat, began })
+                }
+                _ => None,
+            };
+            Ok((found, known))
+        };
+        entries.iter().map(look).collect()
+    }
+}
+
+/// The same on all cores.
+fn look_at_all(
+    target: &Target,
+    state: &State,
+    entries: &[Entry],
+) -> Result<Vec<(Found, Option<Known>)>, CheckoutError> {
+    let share = entries.len().div_ceil(threads()).max(SHARE);
+    std::thread::scope(|scope| {
+        let looks = entries.chunks(share).map(|share| scope.spawn(|| Eyes::of(target, state).look_at_all(share)));
+        let looks: Vec<_> = looks.collect();
+        let mut all = Vec::with_capacity(entries.len());
+        for look in looks {
+            all.extend(look.join().unwrap_or_else(|panic| resume_unwind(panic))?);
+        }
+        Ok(all)
+    })
 }
 
 impl Planner<'_> {
@@ -158,43 +238,48 @@ impl Planner<'_> {
     }
 
     fn look(&mut self, path: &str) -> Result<Found, CheckoutError> {
-        let path = &*self.state.spelling(path);
-        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-        if self.parent.as_ref().is_none_or(|(open, _)| open != folder) {
-            self.parent = Some((folder.to_owned(), self.target.folder(folder)));
-        }
-        let answer = match &self.parent {
-            Some((_, Ok(open))) => look_at(open, name),
-            None | Some((_, Err(Errno::NOENT))) => Ok(Found::Nothing),
-            Some((_, Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV))) => Ok(Found::Obstructed),
-            Some((_, Err(error))) => Err(*error),
-        };
-        answer.map_err(self.target.error("look at", path))
+        self.eyes.look(path)
     }
 
     fn compare(&mut self) -> Result<(), CheckoutError> {
-        let manifest = self.manifest;
-        let mut found = Vec::with_capacity(manifest.entries.len());
-        let mut to_hash = Vec::new();
-        for entry in &manifest.entries {
-            let path = entry.path.as_str();
-            let there = self.look(path)?;
-            if let Found::File { size, .. } = there {
-                let may_be_right = matches!(entry.kind, Kind::File { size: wanted, .. } if wanted == size);
-                if may_be_right || self.state.knows(path) {
-                    to_hash.push(path.to_owned());
-                }
-            }
-            found.push(there);
+        let entries = &self.manifest.entries;
+        let mut looked = look_at_all(self.target, self.state, entries)?;
+        let unknown: Vec<usize> = (0..entries.len())
+            .filter(|&at| match (&looked[at], &entries[at].kind) {
+                ((Found::File(stat), None), Kind::File { size, .. }) if *size == stat.size => true,
+                ((Found::File(_), None), _) => self.state.knows(entries[at].path.as_str()),
+                _ => false,
+            })
+            .collect();
+        let paths: Vec<&str> = unknown.iter().map(|&at| entries[at].path.as_str()).collect();
+        for (at, known) in unknown.into_iter().zip(read(self.target, self.state, &paths)?) {
+            looked[at].1 = Some(known);
+            self.plan.learned = true;
         }
-        self.hash(&to_hash)?;
-        for (at, (entry, there)) in manifest.entries.iter().zip(found).enumerate() {
-            self.compare_one(at, entry.path.as_str(), &entry.kind, there)?;
+        for (at, (there, known)) in looked.into_iter().enumerate() {
+            self.compare_one(at, there, known)?;
         }
         Ok(())
     }
 
-    fn compare_one(&mut self, at: usize, path: &str, kind: &Kind, there: Found) -> Result<(), CheckoutError> {
+    fn compare_one(&mut self, at: usize, there: Found, known: Option<Known>) -> Result<(), CheckoutError> {
+        let Entry { path, kind } = &self.manifest.entries[at];
+        let path = path.as_str();
+        if let (Kind::File { hash, executable, .. }, Found::File(is), Some(Known { hash: found, stat, began })) =
+            (kind, there, known)
+            && found == *hash
+        {
+            self.plan.index.insert(path, stat, began, found);
+            if is.executable == *executable {
+                self.plan.kept += 1;
+            } else {
+                self.plan.chmod.push(at);
+            }
+            return Ok(());
+        }
+        if let Some(known) = known {
+            self.digests.insert(path.to_owned(), known);
+        }
         match (kind, there) {
             (_, Found::Nothing) => {
                 if *kind != Kind::Directory {
@@ -220,24 +305,13 @@ impl Planner<'_> {
                     return Ok(());
                 }
             }
-            (Kind::File { hash, executable, .. }, Found::File { executable: is, .. }) => {
-                if let Some((digest, stat, began)) = self.digests.get(path)
-                    && digest == hash
-                {
-                    self.plan.index.insert(path, *stat, *began, *digest);
-                    if is == *executable {
-                        self.plan.kept += 1;
-                    } else {
-                        self.plan.chmod.push(at);
-                    }
-                    return Ok(());
-                }
+            (Kind::File { .. }, Found::File(_)) => {
                 // Replaced by one rename: no obstacle to remove first.
                 if !self.is_ours(path, there)? && !self.options.force {
                     self.plan.foreign.push(path.to_owned());
                 }
-                if let Some((_, stat, _)) = self.digests.get(path).copied() {
-                    self.saw(path, Some(stat));
+                if let Some(known) = known {
+                    self.saw(path, Some(known.stat));
                 }
                 self.plan.write.push(at);
                 return Ok(());
@@ -255,11 +329,11 @@ impl Planner<'_> {
             return Ok(false);
         }
         Ok(match there {
-            Found::File { .. } => {
+            Found::File(stat) => {
                 if !self.digests.contains_key(path) {
-                    self.hash(&[path.to_owned()])?;
+                    self.learn(&[(path, stat)])?;
                 }
-                self.digests.get(path).is_some_and(|(digest, ..)| self.state.is_ours(path, &Ours::File(*digest)))
+                self.digests.get(path).is_some_and(|known| self.state.is_ours(path, &Ours::File(known.hash)))
             }
             Found::Link => {
                 let text =
@@ -319,22 +393,25 @@ impl Planner<'_> {
 
     /// What we put there earlier and the version doesn't have.
     fn leftovers(&mut self) -> Result<(), CheckoutError> {
-        let state = self.state;
-        let mut paths: Vec<&str> =
-            state.paths().into_iter().filter(|path| self.manifest.entry(path).is_none()).collect();
+        let mut wanted = self.manifest.entries.iter().map(|entry| entry.path.as_str()).peekable();
+        let mut is_wanted = |path: &str| {
+            while wanted.next_if(|wanted| *wanted < path).is_some() {}
+            wanted.peek().is_some_and(|wanted| *wanted == path)
+        };
+        let mut paths: Vec<&str> = self.state.paths().filter(|path| !is_wanted(path)).collect();
         if let Some(wanted) = &self.plan.wanted {
             paths.retain(|path| wanted.get(path).is_none());
         }
-        let mut to_hash = Vec::new();
+        let mut files = Vec::new();
         let mut found = Vec::with_capacity(paths.len());
         for path in &paths {
             let there = self.look(path)?;
-            if matches!(there, Found::File { .. }) {
-                to_hash.push((*path).to_owned());
+            if let Found::File(stat) = there {
+                files.push((*path, stat));
             }
             found.push(there);
         }
-        self.hash(&to_hash)?;
+        self.learn(&files)?;
         for (path, there) in paths.into_iter().zip(found) {
             let goes_anyway =
                 self.is_obstacle(path) || path.match_indices('/').any(|(slash, _)| self.is_obstacle(&path[..slash]));
@@ -351,14 +428,14 @@ impl Planner<'_> {
             }
             let may_go = self.options.force || self.is_ours(path, there)?;
             if self.options.delete && may_go {
-                if let Some((_, stat, _)) = self.digests.get(path).copied() {
-                    self.saw(path, Some(stat));
+                if let Some(known) = self.digests.get(path).copied() {
+                    self.saw(path, Some(known.stat));
                 }
                 self.plan.delete.push(path.to_owned());
             } else if there != Found::Directory {
                 self.plan.left.push(path.to_owned());
-                if let Some((digest, stat, began)) = self.digests.get(path) {
-                    self.plan.index.insert(path, *stat, *began, *digest);
+                if let Some(Known { hash, stat, began }) = self.digests.get(path) {
+                    self.plan.index.insert(path, *stat, *began, *hash);
                 }
             }
         }
@@ -390,42 +467,57 @@ impl Planner<'_> {
         self.manifest.entries.get(at).is_some_and(|entry| entry.path.as_str().starts_with(&prefix))
     }
 
-    /// Finds the digests of files, on all cores where they must be read.
-    fn hash(&mut self, paths: &[String]) -> Result<(), CheckoutError> {
-        let next = AtomicUsize::new(0);
-        let results = Mutex::new(Vec::with_capacity(paths.len()));
-        let (target, state) = (self.target, self.state);
-        let work = || {
-            while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let result = digest(target, state, path);
-                results.lock().unwrap_or_else(PoisonError::into_inner).push((path.clone(), result));
+    /// Finds the digests of files that look like this.
+    fn learn(&mut self, files: &[(&str, Stat)]) -> Result<(), CheckoutError> {
+        let mut unknown = Vec::new();
+        for (path, stat) in files {
+            let began = nanoseconds_now();
+            match self.state.index.find(&self.state.spelling(path), stat) {
+                Some(hash) => {
+                    self.digests.insert((*path).to_owned(), Known { hash, stat: *stat, began });
+                }
+                None => unknown.push(*path),
             }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..threads().min(paths.len()) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        for (path, result) in results.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            self.digests.insert(path, result?);
         }
+        let known = read(self.target, self.state, &unknown)?;
+        self.plan.learned |= !known.is_empty();
+        self.digests.extend(unknown.into_iter().map(str::to_owned).zip(known));
         Ok(())
     }
 }
 
-fn digest(target: &Target, state: &State, path: &str) -> Result<(Hash, Stat, i64), CheckoutError> {
+/// Reads files, on all cores.
+fn read(target: &Target, state: &State, paths: &[&str]) -> Result<Vec<Known>, CheckoutError> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::with_capacity(paths.len()));
+    let work = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(path) = paths.get(at) else { break };
+            let result = digest(target, state, path);
+            results.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads().min(paths.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_unstable_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+fn digest(target: &Target, state: &State, path: &str) -> Result<Known, CheckoutError> {
     let path = &*state.spelling(path);
     let mut file = target.open_file(path).map_err(target.error("read", path))?;
     let shown = target.shown(path);
     let io = |error| CheckoutError::io("read", &shown)(error);
     let stat = Stat::of(&file.metadata().map_err(io)?);
     let began = nanoseconds_now();
-    if let Some(hash) = state.index.find(path, &stat) {
-        return Ok((hash, stat, began));
-    }
     let hash = digest_of(&mut file).map_err(CheckoutError::io("read", Path::new(&shown)))?;
-    Ok((hash, stat, began))
+    Ok(Known { hash, stat, began })
 }
 
 /// The digest of what a reader yields.

@@ -4,7 +4,6 @@
 //! may have put in place still counts as ours.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Read, Write};
 
 use rustix::fs::OFlags;
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::CheckoutError;
 use super::spelling::Spellings;
 use super::target::{Target, create, open_to_read, open_to_write, remove};
-use crate::cache::Index;
+use crate::cache::{Index, PathMap};
 use crate::format::{Entry, FORMAT, FormatError, Hash, Kind};
 
 const TREE: &str = "tree";
@@ -43,11 +42,59 @@ impl Ours {
     }
 }
 
+/// What counts as ours at a path: mostly one thing, several where a checkout was interrupted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Ours>", into = "Vec<Ours>")]
+pub enum Put {
+    /// This one.
+    One(Ours),
+    /// Each of these.
+    Several(Vec<Ours>),
+}
+
+impl From<Vec<Ours>> for Put {
+    fn from(mut all: Vec<Ours>) -> Self {
+        match (all.pop(), all.is_empty()) {
+            (Some(one), true) => Self::One(one),
+            (last, _) => Self::Several(all.into_iter().chain(last).collect()),
+        }
+    }
+}
+
+impl From<Put> for Vec<Ours> {
+    fn from(put: Put) -> Self {
+        match put {
+            Put::One(one) => vec![one],
+            Put::Several(all) => all,
+        }
+    }
+}
+
+impl Put {
+    fn has(&self, what: &Ours) -> bool {
+        match self {
+            Self::One(one) => one == what,
+            Self::Several(all) => all.contains(what),
+        }
+    }
+
+    fn and(self, what: Ours) -> Self {
+        if self.has(&what) {
+            return self;
+        }
+        let mut all = Vec::from(self);
+        all.push(what);
+        Self::Several(all)
+    }
+}
+
 /// Everything that counts as ours.
 #[derive(Debug, Default)]
 pub struct State {
-    /// Path → what we put there; several where a checkout was interrupted.
-    ours: HashMap<String, HashSet<Ours>>,
+    /// What we put where.
+    ours: PathMap<Put>,
+    /// Whether a checkout was interrupted.
+    interrupted: bool,
     /// Digests that need no reading.
     pub index: Index,
     /// How the paths of `ours` are spelled, in a target where that counts less; nothing where spelling is all that counts.
@@ -56,7 +103,7 @@ pub struct State {
 
 #[derive(Serialize, Deserialize)]
 struct Tree {
-    ours: HashMap<String, HashSet<Ours>>,
+    ours: PathMap<Put>,
     index: Index,
 }
 
@@ -76,11 +123,12 @@ impl State {
             state = Self { ours: tree.ours, index: tree.index, ..Self::default() };
         }
         if target.knows_no_case() {
-            for path in state.ours.keys() {
+            for (path, _) in state.ours.iter() {
                 state.spelled.add(path);
             }
         }
         if let Some(bytes) = read(target, JOURNAL)? {
+            state.interrupted = true;
             // Synced before the first rename: a torn end means that nothing of it was done.
             for line in bytes.split_inclusive(|byte| *byte == b'\n') {
                 if let Ok((path, ours)) = serde_json::from_slice::<(String, Ours)>(line) {
@@ -89,7 +137,11 @@ impl State {
                     }
                     // By the same name as in the tree: either content may be there.
                     let path = state.spelling(&path).into_owned();
-                    state.ours.entry(path).or_default().insert(ours);
+                    let put = match state.ours.get(&path) {
+                        Some(put) => put.clone().and(ours),
+                        None => Put::One(ours),
+                    };
+                    state.ours.insert(&path, put);
                 }
             }
         }
@@ -98,7 +150,7 @@ impl State {
 
     /// How we spelled the path when we put something there, as far as we did.
     pub fn spelling<'p>(&'p self, path: &'p str) -> Cow<'p, str> {
-        if self.spelled.is_empty() || self.ours.contains_key(path) {
+        if self.spelled.is_empty() || self.ours.get(path).is_some() {
             return path.into();
         }
         if let Some(spelled) = self.spelled.get(path) {
@@ -112,17 +164,22 @@ impl State {
 
     /// Whether that is what we put at the path.
     pub fn is_ours(&self, path: &str, what: &Ours) -> bool {
-        self.ours.get(&*self.spelling(path)).is_some_and(|known| known.contains(what))
+        self.ours.get(&self.spelling(path)).is_some_and(|put| put.has(what))
     }
 
     /// Whether we put anything at the path.
     pub fn knows(&self, path: &str) -> bool {
-        self.ours.contains_key(&*self.spelling(path))
+        self.ours.get(&self.spelling(path)).is_some()
     }
 
     /// All paths where we put something, in order.
-    pub fn paths(&self) -> BTreeSet<&str> {
-        self.ours.keys().map(String::as_str).collect()
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.ours.iter().map(|(path, _)| path)
+    }
+
+    /// Whether this is all that is written down, and no more than this.
+    pub fn is(&self, ours: &PathMap<Put>) -> bool {
+        !self.interrupted && self.ours == *ours
     }
 
     /// Writes down what is about to be put in place.
@@ -146,7 +203,7 @@ impl State {
     }
 
     /// Replaces both files by what is ours now.
-    pub fn save(target: &Target, ours: HashMap<String, HashSet<Ours>>, index: Index) -> Result<(), CheckoutError> {
+    pub fn save(target: &Target, ours: PathMap<Put>, index: Index) -> Result<(), CheckoutError> {
         let path = target.state_path(TREE);
         let write = || -> io::Result<()> {
             let format = u8::try_from(FORMAT).unwrap_or(u8::MAX);
@@ -164,7 +221,7 @@ impl State {
     }
 
     /// What is ours at a path, for carrying over.
-    pub fn get(&self, path: &str) -> Option<&HashSet<Ours>> {
+    pub fn get(&self, path: &str) -> Option<&Put> {
         self.ours.get(path)
     }
 }

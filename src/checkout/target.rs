@@ -21,13 +21,8 @@ use crate::source::Stat;
 pub enum Found {
     /// Nothing, or a parent is missing.
     Nothing,
-    /// A regular file.
-    File {
-        /// Bytes.
-        size: u64,
-        /// Whether its owner may execute it.
-        executable: bool,
-    },
+    /// A regular file, and what it looks like.
+    File(Stat),
     /// A link.
     Link,
     /// A folder.
@@ -247,9 +242,7 @@ pub fn look_at(folder: impl AsFd, name: impl rustix::path::Arg) -> Result<Found,
         Err(error) => return Err(error),
     };
     Ok(match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => {
-            Found::File { size: u64::try_from(stat.st_size).unwrap_or(0), executable: stat.st_mode & 0o100 != 0 }
-        }
+        FileType::RegularFile => Found::File(Stat::of_raw(&stat)),
         FileType::Directory => Found::Directory,
         FileType::Symlink => Found::Link,
         _ => Found::Special,
