@@ -3,9 +3,9 @@
 //! FastCDC (2020) with 256 KiB / 1 MiB / 4 MiB. The crate's version is pinned, since a release that moves the cut points
 //! would make every large file be sent once more; the test below holds them.
 
-use std::io::Read;
+use std::io::{self, Read};
 
-use fastcdc::v2020::StreamCDC;
+use fastcdc::v2020::FastCDC;
 
 /// Files larger than this are cut.
 pub const CUT_ABOVE: u64 = 8 << 20;
@@ -19,12 +19,53 @@ pub const AVERAGE: usize = 1 << 20;
 /// Largest part.
 pub const MAX: usize = 4 << 20;
 
-/// The parts of what `source` yields, in order, one in memory at a time.
-pub fn cut(source: impl Read) -> impl Iterator<Item = std::io::Result<Vec<u8>>> {
-    StreamCDC::new(source, MIN, AVERAGE, MAX).map(|chunk| match chunk {
-        Ok(chunk) => Ok(chunk.data),
-        Err(error) => Err(error.into()),
-    })
+/// So much is read at once: what is left of it moves to the front before more comes, less than a largest part for each time.
+const WINDOW: usize = 3 * MAX;
+
+/// The parts of what `source` yields, in order, one in memory at a time beside a window of 12 MiB.
+pub fn cut(source: impl Read) -> impl Iterator<Item = io::Result<Vec<u8>>> {
+    Parts { source, window: Vec::with_capacity(WINDOW), start: 0, ended: false }
+}
+
+struct Parts<R> {
+    source: R,
+    window: Vec<u8>,
+    /// Where in the window the next part begins.
+    start: usize,
+    /// Whether the source has no more.
+    ended: bool,
+}
+
+impl<R: Read> Parts<R> {
+    /// Sees to it that the window has a largest part, or all that there is.
+    fn fill(&mut self) -> io::Result<()> {
+        if self.ended || self.window.len() - self.start >= MAX {
+            return Ok(());
+        }
+        self.window.drain(..self.start);
+        self.start = 0;
+        let room = (WINDOW - self.window.len()) as u64;
+        self.ended = (&mut self.source).take(room).read_to_end(&mut self.window)? == 0;
+        if self.ended { Ok(()) } else { self.fill() }
+    }
+}
+
+impl<R: Read> Iterator for Parts<R> {
+    type Item = io::Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Err(error) = self.fill() {
+            return Some(Err(error));
+        }
+        let rest = self.window.len() - self.start;
+        if rest == 0 {
+            return None;
+        }
+        let (_, end) = FastCDC::new(&self.window, MIN, AVERAGE, MAX).cut(self.start, rest);
+        let part = self.window[self.start..end].to_vec();
+        self.start = end;
+        Some(Ok(part))
+    }
 }
 
 #[cfg(test)]
@@ -69,6 +110,25 @@ mod tests {
             559099,
         ]
         ");
+    }
+
+    #[test]
+    fn parts_do_not_depend_on_how_much_comes_at_once() {
+        struct Dribble<'a>(&'a [u8], usize);
+        impl Read for Dribble<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let length = self.1.min(buffer.len());
+                self.0.read(&mut buffer[..length])
+            }
+        }
+        let noise = noise();
+        let whole: Vec<Vec<u8>> = cut(noise.as_slice()).map(Result::unwrap).collect();
+        assert_eq!(whole.concat(), noise);
+        for at_once in [4_099, 1 << 20, 5 << 20] {
+            assert!(cut(Dribble(&noise, at_once)).map(Result::unwrap).eq(whole.iter().cloned()), "{at_once}");
+        }
+        assert_eq!(cut(&b""[..]).count(), 0);
+        assert_eq!(cut(&b"x"[..]).map(Result::unwrap).collect::<Vec<_>>(), [b"x"]);
     }
 
     #[test]
