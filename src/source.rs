@@ -154,6 +154,8 @@ pub enum Rule {
     Line(Line),
     /// One of the defaults: the pattern.
     Default(String),
+    /// It lies in the folder of a submodule that is not checked out: git doesn't say anything of it.
+    Submodule,
     /// Neither file, folder nor link.
     Special,
     /// A `.workspace`: what a download has noted of its target.
@@ -199,6 +201,7 @@ impl fmt::Display for Rule {
             Self::Git => out.write_str("ignored by git"),
             Self::Line(line) => line.fmt(out),
             Self::Default(pattern) => write!(out, "default: {pattern}"),
+            Self::Submodule => out.write_str("in a submodule that is not checked out"),
             Self::Special => out.write_str("no regular file"),
             Self::Own => out.write_str("kept for what a download notes"),
         }

@@ -184,6 +184,14 @@ fn a_submodule_that_is_not_checked_out() {
     let folder = environment.path().join("clone");
     let text = "the version goes without the content of `sub`: not checked out here";
     warned(&environment, &folder, &[], &[text]);
+    trees::write(&folder, &tree([("sub/own", file("x")), ("sub/deeper/own", file("x"))]));
+    let stray = environment.run(["upload", "app", folder.to_str().unwrap(), "--dry-run"]).ok();
+    assert_eq!(stray.stdout, ".gitmodules\na\n");
+    for path in ["sub/deeper/", "sub/own"] {
+        let text = format!("- {path} (in a submodule that is not checked out)");
+        assert!(stray.stderr.contains(&text), "{}", stray.stderr);
+    }
+    std::fs::remove_dir_all(folder.join("sub")).unwrap();
     environment.git(&folder, &["-c", "protocol.file.allow=always", "submodule", "update", "--init", "-q"]);
     environment.run(["upload", "app", folder.to_str().unwrap(), "--strict"]).ok();
 }

@@ -155,6 +155,23 @@ fn a_submodule_with_an_ignored_folder_was_refused() {
 }
 
 #[test]
+fn names_that_are_patterns_to_git_were_refused() {
+    let environment = TestEnvironment::new();
+    let folder = environment.folder("repository");
+    let rules = "*.o\n:\\(top\\)gone\n";
+    let odd = [":!a", ":!b.o", ":(top)gone", ":(top)kept/x", ":(top)kept/y.o", "d/:x", "e[f]/g", "h?"];
+    trees::write(&folder, &tree([(".gitignore", file(rules)), ("tracked", file("x"))]));
+    environment.git(&folder, &["init", "-q"]);
+    environment.git(&folder, &["add", "."]);
+    trees::write(&folder, &tree(odd.map(|path| (path, file("x")))));
+    let ran = environment.run(["upload", "git", folder.to_str().unwrap(), "--dry-run"]).ok();
+    assert_eq!(ran.stdout, ".gitignore\n:!a\n:(top)kept/x\nd/:x\ne[f]/g\nh?\ntracked\n");
+    for path in [":!b.o", ":(top)gone", ":(top)kept/y.o"] {
+        assert!(ran.stderr.contains(&format!("- {path} (.gitignore:")), "{path}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn a_secret_goes_when_a_pattern_names_it_and_only_then() {
     let environment = TestEnvironment::new();
     let listed = |rules: &str| {

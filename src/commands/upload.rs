@@ -143,6 +143,7 @@ fn because(fate: &Fate) -> String {
         Rule::Git => "git ignores it".to_owned(),
         Rule::Line(at) => line(at),
         Rule::Default(pattern) => format!("left out by default: {pattern} (`!{pattern}` in .workspaceignore takes it)"),
+        Rule::Submodule => "it lies in the folder of a submodule that is not checked out".to_owned(),
         Rule::Special => "it is neither file, folder nor link".to_owned(),
         Rule::Own => "`.workspace` is kept for what a download notes of its target".to_owned(),
     };

@@ -250,7 +250,7 @@ pub fn ignored(directory: &Path, paths: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Sour
     // Without `-v` git names what a `!` takes back, too, before 2.26.
     let fields: Vec<&[u8]> = answer.split(|byte| *byte == 0).collect();
     let ignored = fields.chunks_exact(4).filter(|fields| !fields[2].starts_with(b"!"));
-    Ok(ignored.map(|fields| fields[3].to_vec()).collect())
+    Ok(ignored.map(|fields| fields[3].strip_prefix(b"./").unwrap_or(fields[3]).to_vec()).collect())
 }
 
 /// The pattern that decides on each path, if one does; `!` patterns too. `tracked_too`: even where git
@@ -280,7 +280,9 @@ fn check_ignore(directory: &Path, options: &[&str], paths: &[Vec<u8>]) -> Result
     if paths.is_empty() {
         return Ok(Vec::new());
     }
-    let question: Vec<u8> = paths.iter().flat_map(|path| [path.as_slice(), b"\0"].concat()).collect();
+    // What a `:` begins is no path to it but a pattern, and it refuses to be told otherwise.
+    let plain = |path: &[u8]| if path.starts_with(b":") { &b"./"[..] } else { b"" };
+    let question: Vec<u8> = paths.iter().flat_map(|path| [plain(path), path, b"\0"].concat()).collect();
     let mut child = git(directory)
         .args(["check-ignore", "-z", "--stdin"])
         .args(options)

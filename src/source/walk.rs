@@ -228,7 +228,8 @@ impl Walk<'_> {
             other => other.map_err(|error| SourceError::unreadable(&path, error))?,
         };
         found.folders.push(prefix.clone());
-        if listing.is_empty() && !prefix.is_empty() && inherited.tracked_only.is_none() {
+        let goes_empty = matches!(inherited.tracked_only, None | Some(Rule::Submodule));
+        if listing.is_empty() && !prefix.is_empty() && goes_empty {
             let path = prefix.trim_end_matches('/').parse()?;
             found.empty.push(SourceEntry { path, kind: SourceKind::Directory });
             return Ok(());
@@ -318,11 +319,12 @@ impl Walk<'_> {
                 continue;
             }
             let (path, prefix) = (item.path(), item.into_text()? + "/");
-            let inherited = Inherited { taken_back, tracked_only, ..around.inherited.clone() };
+            let mut inherited = Inherited { taken_back, tracked_only, ..around.inherited.clone() };
             let within = inside.filter(|_| known).map(|inside| inside.within(named.name));
             let submodule = known && inside.is_some_and(|inside| inside.file(named.name) == Some(true));
             if submodule && !is_top(&path) {
                 found.empty_submodules.push(prefix.trim_end_matches('/').to_owned());
+                inherited.tracked_only = Some(Rule::Submodule);
             }
             let folder = Folder { number, path, prefix, inherited, within };
             if known { deeper.push(folder) } else { found.unknown_to_git.push(folder) }
