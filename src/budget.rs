@@ -7,6 +7,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes in flight, for the whole process.
 pub const BYTES_IN_FLIGHT: u64 = 128 << 20;
+/// Largest buffer that is made for just what it shall hold, in bytes: that of a part of a cut file, with its header and zstd's own.
+pub const ORDINARY: usize = (4 << 20) + (64 << 10);
+/// glibc takes nothing larger from its heap (`M_MMAP_THRESHOLD`, mallopt(3)), in bytes.
+const NEVER_KEPT: usize = 33 << 20;
 /// The budget is counted in KiB, since semaphores count in `u32`.
 const UNIT: u64 = 1 << 10;
 
@@ -38,6 +42,13 @@ impl Budget {
         // The semaphore is never closed.
         Taken { permit: self.semaphore.clone().acquire_many_owned(units(bytes)).await.ok() }
     }
+}
+
+/// What a buffer is made for that shall hold so many bytes. A large one is made for more than glibc would keep once it is given
+/// back: it keeps what is as large as anything that was, and as each of many threads keeps its own, it adds up. Pages that are
+/// never written to cost nothing.
+pub fn capacity_for(bytes: usize) -> usize {
+    if bytes <= ORDINARY { bytes } else { bytes.max(NEVER_KEPT) }
 }
 
 /// How many threads read, hash and compress at once.

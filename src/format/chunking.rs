@@ -7,6 +7,8 @@ use std::io::{self, Read};
 
 use fastcdc::v2020::FastCDC;
 
+use crate::budget::capacity_for;
+
 /// Files larger than this are cut.
 pub const CUT_ABOVE: u64 = 8 << 20;
 /// Largest file, in bytes: even if all its parts are as small as they may be, the line that lists them in a manifest is one
@@ -24,7 +26,7 @@ const WINDOW: usize = 3 * MAX;
 
 /// The parts of what `source` yields, in order, one in memory at a time beside a window of 12 MiB.
 pub fn cut(source: impl Read) -> impl Iterator<Item = io::Result<Vec<u8>>> {
-    Parts { source, window: Vec::with_capacity(WINDOW), start: 0, ended: false }
+    Parts { source, window: Vec::with_capacity(capacity_for(WINDOW)), start: 0, ended: false }
 }
 
 struct Parts<R> {

@@ -14,16 +14,16 @@ use ulid::Ulid;
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::{FormatError, Hash, tar_header};
+use crate::budget::{ORDINARY, capacity_for};
 
 /// Raw bytes that a frame is filled up to with small files.
 pub const FRAME_TARGET: u64 = 512 << 10;
 /// A pack is closed once it has so many compressed bytes.
 pub const CLOSE_AT: usize = 16 << 20;
-/// Largest pack that is read whole, in bytes: more than one has that was ever written (24 MiB).
+/// The most that a pack has then: its last frame may be one of 8 MiB.
+const LARGEST: usize = 24 << 20;
+/// Largest pack that is read whole, in bytes: more than one has that was ever written.
 pub const MAX_PACK: u64 = 64 << 20;
-/// What a pack's buffer is made for, in bytes: it never grows, pages that are never written to cost nothing, and glibc gives
-/// back at once what is larger than 32 MiB (`M_MMAP_THRESHOLD`, mallopt(3)).
-const CAPACITY: usize = 33 << 20;
 /// Packs smaller than this are folded into others when there are many.
 pub const SMALL: u64 = 4 << 20;
 /// The most raw bytes a frame may have: a file of 8 MiB with its header, twice over.
@@ -81,7 +81,7 @@ pub enum PackError {
 impl FrameBuilder {
     /// With room for so many raw bytes.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { raw: Vec::with_capacity(bytes), contents: Vec::new() }
+        Self { raw: Vec::with_capacity(capacity_for(bytes)), contents: Vec::new() }
     }
 
     /// Adds a file as a tar entry.
@@ -126,9 +126,6 @@ impl FrameBuilder {
     }
 }
 
-/// The largest buffer that a thread keeps, in bytes: that of a part of a cut file, with its header and zstd's own.
-const KEPT: usize = (4 << 20) + (64 << 10);
-
 /// What a thread keeps for all its frames: contexts and buffers of a megabyte each are not made anew for every one.
 struct Codec {
     compressor: Compressor<'static>,
@@ -145,10 +142,11 @@ impl Codec {
 
     /// Compresses.
     fn compress(&mut self, raw: &[u8]) -> std::io::Result<Vec<u8>> {
-        let mut scratch = self.room_for(zstd::zstd_safe::compress_bound(raw.len()));
+        let bound = zstd::zstd_safe::compress_bound(raw.len());
+        let mut scratch = self.room_for(bound);
         self.compressor.compress_to_buffer(raw, &mut scratch)?;
         // What hardly gets smaller is not copied.
-        if scratch.len() > scratch.capacity() / 8 * 7 {
+        if scratch.len() > bound / 8 * 7 {
             return Ok(scratch);
         }
         let bytes = scratch.as_slice().to_vec();
@@ -169,13 +167,13 @@ impl Codec {
     fn room_for(&mut self, bytes: usize) -> Vec<u8> {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
-        scratch.reserve_exact(bytes);
+        scratch.reserve_exact(capacity_for(bytes));
         scratch
     }
 
     /// Keeps a buffer, but not that of a large file: there are many threads.
     fn keep(&mut self, scratch: Vec<u8>) {
-        if scratch.capacity() <= KEPT {
+        if scratch.capacity() <= ORDINARY {
             self.scratch = scratch;
         }
     }
@@ -207,7 +205,7 @@ pub fn decompress(bytes: &[u8], raw: u32) -> Result<Vec<u8>, FormatError> {
     if raw > MAX_FRAME {
         return Err(FormatError::OverLimit { what: "a frame", limit: MAX_FRAME.into() });
     }
-    let mut content = Vec::with_capacity(raw as usize);
+    let mut content = Vec::with_capacity(capacity_for(raw as usize));
     with_codec(|codec| codec.decompressor.decompress_to_buffer(bytes, &mut content))
         .map_err(|error| FormatError::damaged(format!("a frame does not decompress ({error})")))?;
     if content.len() != raw as usize {
@@ -277,7 +275,7 @@ impl Pack {
 impl PackBuilder {
     /// An empty one.
     pub fn new(id: Ulid) -> Self {
-        Self { id, bytes: BytesMut::with_capacity(CAPACITY), frames: Vec::new() }
+        Self { id, bytes: BytesMut::with_capacity(capacity_for(LARGEST)), frames: Vec::new() }
     }
 
     /// Adds a frame.

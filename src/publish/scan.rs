@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::budget::threads;
+use crate::budget::{capacity_for, threads};
 use crate::cache::{Index, nanoseconds_now};
 use crate::format::Hash;
 use crate::format::chunking::CUT_ABOVE;
@@ -110,7 +110,7 @@ pub fn content(path: &Path) -> Result<(Vec<u8>, Hashed), ReadFailure> {
         if stat.size > CUT_ABOVE {
             return Err(ReadFailure::Moved);
         }
-        let mut content = Vec::with_capacity(usize::try_from(stat.size).unwrap_or(0) + 1);
+        let mut content = Vec::with_capacity(capacity_for(usize::try_from(stat.size).unwrap_or(0) + 1));
         file.take(CUT_ABOVE + 1).read_to_end(&mut content)?;
         Ok(content)
     })?;
