@@ -172,6 +172,74 @@ fn names_that_are_patterns_to_git_were_refused() {
 }
 
 #[test]
+fn what_is_ignored_stays_although_its_name_is_a_pattern_for_something_tracked() {
+    let environment = TestEnvironment::new();
+    let folder = environment.folder("repository");
+    let paths = ["i.tmp", "app/d/page.gen.ts", "out/a", "place", "here.txt"].map(|path| (path, file("x")));
+    trees::write(&folder, &tree(paths));
+    environment.git(&folder, &["init", "-q"]);
+    environment.git(&folder, &["add", "."]);
+    for gone in ["out/a", "place"] {
+        std::fs::remove_file(folder.join(gone)).unwrap();
+    }
+    std::fs::remove_dir(folder.join("out")).unwrap();
+    let rules = file("*.tmp\n*.gen.ts\n/out\n");
+    let new = ["[i].tmp", "app/[id]/page.gen.ts", "app/[id]/page.ts", "out", "h?re.txt"].map(|path| (path, file("x")));
+    trees::write(&folder, &tree(new));
+    trees::write(&folder, &tree([(".gitignore", rules)]));
+    // A folder where a file was tracked is no submodule.
+    trees::write(&folder, &tree([("place/new", file("x"))]));
+    let ran = environment.run(["upload", "git", folder.to_str().unwrap(), "--dry-run"]).ok();
+    assert_eq!(ran.stdout, ".gitignore\napp/[id]/page.ts\napp/d/page.gen.ts\nh?re.txt\nhere.txt\ni.tmp\nplace/new\n");
+    for path in ["[i].tmp", "app/[id]/page.gen.ts", "out"] {
+        assert!(ran.stderr.contains(&format!("- {path} (")), "{path}: {}", ran.stderr);
+    }
+    assert!(!ran.stderr.contains("submodule"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_repository_inside_that_has_no_work_tree_to_git_is_a_warning() {
+    let environment = TestEnvironment::new();
+    let folder = environment.folder("repository");
+    trees::write(&folder, &tree([("a", file("x")), ("inner/b", file("x")), ("inner/c/d", file("x"))]));
+    environment.git(&folder, &["init", "-q"]);
+    environment.git(&folder.join("inner"), &["init", "-q"]);
+    environment.git(&folder.join("inner"), &["config", "core.bare", "true"]);
+    let ran = environment.run(["upload", "git", folder.to_str().unwrap(), "--dry-run"]).ok();
+    assert_eq!(ran.stdout, "a\ninner/b\ninner/c/d\n");
+    assert!(ran.stderr.contains("ignore files alone decide in `inner/`"), "{}", ran.stderr);
+}
+
+#[test]
+fn many_folders_that_git_does_not_track_are_asked_about_at_once() {
+    let environment = TestEnvironment::new();
+    let folder = environment.folder("repository");
+    trees::write(&folder, &tree([(".gitignore", file("*.o\nskip*/\n")), ("tracked", file("x"))]));
+    environment.git(&folder, &["init", "-q"]);
+    environment.git(&folder, &["add", "."]);
+    for (folders, files) in [(3, false), (100, false), (100, true)] {
+        for number in 0..folders {
+            let name = |name: &str| name.replace('#', &number.to_string());
+            for path in ["d#/a", "d#/e/b.o", "skip#/x", "only#/c.o"] {
+                let path = name(path);
+                std::fs::create_dir_all(folder.join(&path).parent().unwrap()).unwrap();
+                std::fs::write(folder.join(path), "x").unwrap();
+            }
+            std::fs::create_dir_all(folder.join(name("void#"))).unwrap();
+        }
+        if files {
+            std::fs::write(folder.join("untracked"), "x").unwrap();
+        }
+        let ran = environment.run(["upload", "git", folder.to_str().unwrap(), "--dry-run"]).ok();
+        let goes = 2 + 2 * folders + usize::from(files);
+        assert_eq!(ran.stdout.lines().count(), goes, "{folders} {files}: {}", ran.stdout);
+        for path in ["d0/e/b.o", "skip0/", "only0/c.o"] {
+            assert!(ran.stderr.contains(&format!("- {path} (.gitignore:")), "{path}: {}", ran.stderr);
+        }
+    }
+}
+
+#[test]
 fn a_secret_goes_when_a_pattern_names_it_and_only_then() {
     let environment = TestEnvironment::new();
     let listed = |rules: &str| {

@@ -146,7 +146,7 @@ impl Codec {
         let mut scratch = self.room_for(bound);
         self.compressor.compress_to_buffer(raw, &mut scratch)?;
         // What hardly gets smaller is not copied.
-        if scratch.len() > bound / 8 * 7 {
+        if scratch.len() > bound / 8 * 7 && scratch.capacity() <= capacity_for(bound) {
             return Ok(scratch);
         }
         let bytes = scratch.as_slice().to_vec();

@@ -201,6 +201,15 @@ pub fn is_missing() -> bool {
 /// What git tracks, or nothing where it can't be asked: it is not installed, or the folder is not in a work tree, or is
 /// itself ignored by the work tree around it (then the person means the folder for what it is).
 pub fn list_tracked(directory: &Path) -> Result<Option<Listing>, SourceError> {
+    list_by(directory, &["--cached"])
+}
+
+/// The same, and what is untracked and not ignored.
+pub fn list(directory: &Path) -> Result<Option<Listing>, SourceError> {
+    list_by(directory, &["--cached", "--others", "--exclude-standard"])
+}
+
+fn list_by(directory: &Path, what: &[&str]) -> Result<Option<Listing>, SourceError> {
     if git_files::is_torn_off(directory) {
         return Ok(None);
     }
@@ -208,7 +217,7 @@ pub fn list_tracked(directory: &Path) -> Result<Option<Listing>, SourceError> {
     if top != directory && is_ignored(&top, directory)? {
         return Ok(None);
     }
-    files(directory, git(directory).args(["ls-files", "-z", "-t", "--cached"]))
+    files(directory, git(directory).args(["ls-files", "-z", "-t"]).args(what))
 }
 
 /// What lies untracked in these folders, whose paths begin at `directory`, and is not ignored.
@@ -243,10 +252,19 @@ fn is_ignored(top: &Path, directory: &Path) -> Result<bool, SourceError> {
     }
 }
 
-/// Which of the given paths, none of them tracked, git ignores.
-pub fn ignored(directory: &Path, paths: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, SourceError> {
-    // Folders without a `/` at the end: `a/*` would match `a/`. git looks whether it is a folder.
-    let answer = check_ignore(directory, &["-v"], paths)?;
+/// Whether what git tracks at a path in this repository is a submodule.
+pub fn is_submodule(repository: &Path, path: &Path) -> Result<bool, SourceError> {
+    let below = path.strip_prefix(repository).unwrap_or(path);
+    let mut command = git(repository);
+    let output = command.args(["--literal-pathspecs", "ls-files", "-z", "--stage", "--"]).arg(below).output();
+    // Mode, object, stage, path: the mode of a submodule is none of a file.
+    Ok(output.map_err(|error| failed(repository, &error.to_string()))?.stdout.starts_with(b"160000 "))
+}
+
+/// Which of the given folders git ignores. It is silent about one whose path matches something tracked as a pattern.
+pub fn ignored(directory: &Path, folders: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, SourceError> {
+    // Without a `/` at the end: `a/*` would match `a/`. git looks whether it is a folder.
+    let answer = check_ignore(directory, &["-v"], folders)?;
     // Without `-v` git names what a `!` takes back, too, before 2.26.
     let fields: Vec<&[u8]> = answer.split(|byte| *byte == 0).collect();
     let ignored = fields.chunks_exact(4).filter(|fields| !fields[2].starts_with(b"!"));

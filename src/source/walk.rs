@@ -26,7 +26,6 @@ use super::{
     Admission, Excluded, Line, Rule, Selection, SourceEntry, SourceError, SourceKind, SourceOptions, git, is_gone,
 };
 use crate::format::TreePath;
-use crate::format::tree::MAX_DEPTH;
 
 use blocks::Block;
 use fate::{Around, Fate, Item};
@@ -97,6 +96,16 @@ struct Inherited {
     authority: Authority,
     /// Our own ignore files.
     own: IgnoreStack,
+}
+
+impl Inherited {
+    /// What git tracks, where it is not known what of the rest is ignored.
+    fn tracked_alone(&self) -> Option<&Arc<Listed>> {
+        match &self.authority {
+            Authority::Git(listed) if !listed.is_whole() => Some(listed),
+            _ => None,
+        }
+    }
 }
 
 /// A folder that may hold source.
@@ -177,7 +186,7 @@ impl Walk<'_> {
 
     fn at_the_root(&self, found: &mut Found) -> Result<Inherited, SourceError> {
         let authority = if let Some(listing) = git::list_tracked(self.root)? {
-            let listed = Arc::new(Listed::tracked(listing, "", None));
+            let listed = Arc::new(Listed::new(listing, false, "", None));
             found.listed.push(Arc::clone(&listed));
             Authority::Git(listed)
         } else {
@@ -217,10 +226,9 @@ impl Walk<'_> {
     /// Looks into one folder; what lies deeper is handed out.
     fn look_into(&self, folder: Folder, found: &mut Found, deeper: &mut Vec<Folder>) -> Result<(), SourceError> {
         let Folder { number, path, prefix, mut inherited, mut within } = folder;
-        // What lies deeper can't go.
-        if prefix.matches('/').count() > MAX_DEPTH {
-            let refused = prefix.trim_end_matches('/').parse::<TreePath>();
-            return refused.map(|_| ()).map_err(SourceError::from);
+        // What lies in a folder that no path can have can't go.
+        if !prefix.is_empty() {
+            prefix.trim_end_matches('/').parse::<TreePath>()?;
         }
         let listing = match Listing::read(&path) {
             // Gone, or replaced, since its parent was read: then it isn't there.
@@ -267,13 +275,13 @@ impl Walk<'_> {
         around: &Authority,
         found: &mut Found,
     ) -> Result<Authority, SourceError> {
-        match git::list_tracked(folder) {
+        match git::list(folder) {
             Ok(Some(listing)) => {
                 let outer = match around {
                     Authority::Git(outer) => Some(Arc::clone(outer)),
                     Authority::IgnoreFiles(_) => None,
                 };
-                let listed = Arc::new(Listed::tracked(listing, prefix, outer));
+                let listed = Arc::new(Listed::new(listing, true, prefix, outer));
                 found.listed.push(Arc::clone(&listed));
                 return Ok(Authority::Git(listed));
             }
@@ -321,17 +329,18 @@ impl Walk<'_> {
             let (path, prefix) = (item.path(), item.into_text()? + "/");
             let mut inherited = Inherited { taken_back, tracked_only, ..around.inherited.clone() };
             let within = inside.filter(|_| known).map(|inside| inside.within(named.name));
-            let submodule = known && inside.is_some_and(|inside| inside.file(named.name) == Some(true));
-            if submodule && !is_top(&path) {
+            let listed = known && inside.is_some_and(|inside| inside.file(named.name) == Some(true));
+            // Or it is a folder in the place of a file that was tracked.
+            if listed && !is_top(&path) && git::is_submodule(repository_of(self.root, &path), &path)? {
                 found.empty_submodules.push(prefix.trim_end_matches('/').to_owned());
-                inherited.tracked_only = Some(Rule::Submodule);
+                inherited.tracked_only.get_or_insert(Rule::Submodule);
             }
             let folder = Folder { number, path, prefix, inherited, within };
             if known { deeper.push(folder) } else { found.unknown_to_git.push(folder) }
         }
-        if !questions.is_empty() {
-            let (folder, prefix) = ((*folder).to_owned(), (*prefix).to_owned());
-            found.questions.push(Questions { folder, prefix, names: questions });
+        if let Some(listed) = around.inherited.tracked_alone().filter(|_| !questions.is_empty()) {
+            let (folder, prefix, listed) = ((*folder).to_owned(), (*prefix).to_owned(), Arc::clone(listed));
+            found.questions.push(Questions { folder, prefix, listed, names: questions });
         }
         Ok(())
     }

@@ -22,9 +22,9 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    /// What the repository at `prefix` tracks.
-    pub(super) fn tracked(listing: git::Listing, prefix: &str, outer: Option<Arc<Self>>) -> Self {
-        Self { listing, whole: false, prefix: prefix.to_owned(), outer }
+    /// What the repository at `prefix` tracks; `whole`: and what is untracked in it and not ignored.
+    pub(super) fn new(listing: git::Listing, whole: bool, prefix: &str, outer: Option<Arc<Self>>) -> Self {
+        Self { listing, whole, prefix: prefix.to_owned(), outer }
     }
 
     /// All that there is where it tracks nothing.
