@@ -63,11 +63,6 @@ impl<T> PathMap<T> {
         self.ordered.len() + self.others.len()
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.at_most() == 0
-    }
-
     /// Everything, in the order of paths.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
         let mut ordered = self.ordered.iter().map(|(range, value)| (&self.text[range.clone()], value)).peekable();

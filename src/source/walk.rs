@@ -227,9 +227,7 @@ impl Walk<'_> {
     fn look_into(&self, folder: Folder, found: &mut Found, deeper: &mut Vec<Folder>) -> Result<(), SourceError> {
         let Folder { number, path, prefix, mut inherited, mut within } = folder;
         // What lies in a folder that no path can have can't go.
-        if !prefix.is_empty() {
-            prefix.trim_end_matches('/').parse::<TreePath>()?;
-        }
+        let own: Option<TreePath> = prefix.strip_suffix('/').map(str::parse).transpose()?;
         let listing = match Listing::read(&path) {
             // Gone, or replaced, since its parent was read: then it isn't there.
             Err(error) if is_gone(&error) && !prefix.is_empty() => return Ok(()),
@@ -237,8 +235,7 @@ impl Walk<'_> {
         };
         found.folders.push(prefix.clone());
         let goes_empty = matches!(inherited.tracked_only, None | Some(Rule::Submodule));
-        if listing.is_empty() && !prefix.is_empty() && goes_empty {
-            let path = prefix.trim_end_matches('/').parse()?;
+        if let Some(path) = own.filter(|_| listing.is_empty() && goes_empty) {
             found.empty.push(SourceEntry { path, kind: SourceKind::Directory });
             return Ok(());
         }
