@@ -176,6 +176,11 @@ impl Bench {
         }
         // On this machine a pair goes before those that are timed: over the link, which counts.
         let first = usize::from(self.link != Speed::Local);
+        if first == 0 && !scenario.fresh {
+            for place in places.iter().filter(|place| place.worker.tool == Tool::Workspace) {
+                place.worker.acquaint(server, &link.endpoint);
+            }
+        }
         for pair in first..=self.pairs {
             if let Some(change) = scenario.change {
                 change(tree, pair);

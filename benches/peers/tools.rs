@@ -149,11 +149,8 @@ impl Worker {
         match self.tool {
             // The bucket has its record: the probe of what the server can do comes once in the life of a bucket.
             Tool::Workspace => {
-                let other = self.home.join("other");
-                std::fs::create_dir_all(&other).unwrap();
-                std::fs::write(other.join("a.txt"), "a").unwrap();
                 let _ = self.command(server, &server.endpoint, "s5cmd").args(["mb", "s3://workspaces"]).output();
-                run(&self.binary, &["upload", "other", other.to_str().unwrap(), "--yes"]);
+                self.acquaint(server, &server.endpoint);
             }
             Tool::Restic => run(Path::new("restic"), &["init"]),
             Tool::S5cmd | Tool::Rclone | Tool::Aws | Tool::Pipe => {
@@ -161,6 +158,16 @@ impl Worker {
             }
             Tool::Bare | Tool::Git => {}
         }
+    }
+
+    /// Lets this machine learn what the bucket's record says, which it remembers by the address: another upload does that.
+    pub fn acquaint(&self, server: &Server, endpoint: &str) {
+        let other = self.home.join("other");
+        std::fs::create_dir_all(&other).unwrap();
+        std::fs::write(other.join("a.txt"), endpoint).unwrap();
+        let mut command = self.command(server, endpoint, &self.binary);
+        let output = command.args(["upload", "other", other.to_str().unwrap(), "--yes"]).output().unwrap();
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// The command for some work; nothing where the tool has no such thing.

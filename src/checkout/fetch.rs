@@ -1,9 +1,11 @@
-//! Fetching: ranges of packs, as many at once as the byte budget allows, decoded and staged on all cores.
+//! Fetching: ranges of packs, as many at once as the byte budget allows, decoded and staged on all cores while they come.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures::stream::{self, TryStreamExt};
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::packs::{Packs, Reads};
@@ -11,7 +13,7 @@ use super::ranges::{FrameRange, ranges};
 use super::stage::{Stage, StageError};
 use super::{CheckoutError, Fetcher};
 use crate::format::{Manifest, pack};
-use crate::output::Phase;
+use crate::output::{Observer, Phase};
 
 /// Most requests at once; the byte budget is mostly tighter.
 const REQUESTS: usize = 32;
@@ -53,18 +55,28 @@ async fn fetch_range(
     let _held = fetcher.budget.take(range.end - range.start + u64::from(largest)).await;
     let key = packs.key(manifest.packs[range.pack as usize].id);
     let mut reads = Reads::of(fetcher.store, fetcher.observer.as_ref());
-    let range = Arc::new(range);
+    let pieces = range.pieces(manifest);
+    let ends: Vec<u64> = pieces.iter().map(|piece| piece.end).collect();
+    let pieces: Arc<[FrameRange]> = pieces.into();
+    // Pieces that are right and written. They don't come again where a later one has to.
+    let done = Arc::new(AtomicUsize::new(0));
     loop {
-        let bytes = reads.next(&key, range.start..range.end).await?;
-        let outcome = {
-            let (manifest, stage, range) = (manifest.clone(), stage.clone(), range.clone());
-            spawn_blocking(move || unpack(&manifest, &stage, &range, &bytes)).await?
+        let from = done.load(Ordering::Acquire);
+        let start = from.checked_sub(1).map_or(range.start, |last| ends[last]);
+        let (come, coming) = mpsc::unbounded_channel();
+        let unpacking = {
+            let (manifest, stage, pieces, done) = (manifest.clone(), stage.clone(), pieces.clone(), done.clone());
+            let observer = fetcher.observer.clone();
+            spawn_blocking(move || unpack_all(&manifest, &stage, &pieces, &done, coming, observer.as_ref()))
         };
+        // Whoever unpacks may have given up.
+        let read = reads.next_pieces(&key, start, &ends[from..], &mut |piece| drop(come.send(piece))).await;
+        drop(come);
+        // Nothing is written any more once this has returned.
+        let outcome = unpacking.await?;
+        read?;
         match outcome {
-            Ok(written) => {
-                fetcher.observer.advance(written);
-                return Ok(());
-            }
+            Ok(()) => return Ok(()),
             Err(StageError::Checkout(error)) => return Err(error),
             Err(StageError::Damaged { .. }) if reads.again(&key) => {}
             Err(StageError::Damaged { entry, reason }) => {
@@ -73,6 +85,23 @@ async fn fetch_range(
             }
         }
     }
+}
+
+/// Unpacks a range's pieces as they come: one after the other, so that no more is unpacked at once than was asked of the budget.
+fn unpack_all(
+    manifest: &Manifest,
+    stage: &Stage,
+    pieces: &[FrameRange],
+    done: &AtomicUsize,
+    mut coming: mpsc::UnboundedReceiver<Bytes>,
+    observer: &dyn Observer,
+) -> Result<(), StageError> {
+    for piece in &pieces[done.load(Ordering::Acquire)..] {
+        let Some(bytes) = coming.blocking_recv() else { break };
+        observer.advance(unpack(manifest, stage, piece, &bytes)?);
+        done.fetch_add(1, Ordering::Release);
+    }
+    Ok(())
 }
 
 fn unpack(manifest: &Manifest, stage: &Stage, range: &FrameRange, bytes: &Bytes) -> Result<u64, StageError> {

@@ -50,18 +50,40 @@ impl<'a> Reads<'a> {
 
     /// The bytes, from the next place to ask. They are to be verified.
     pub async fn next(&mut self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let mut whole = Bytes::new();
+        self.next_pieces(key, range.start, &[range.end], &mut |piece| whole = piece).await?;
+        Ok(whole)
+    }
+
+    /// The same in pieces, as [`Store::get_pieces`] does it: each is given away as soon as it has come.
+    pub async fn next_pieces(
+        &mut self,
+        key: &str,
+        mut start: u64,
+        mut ends: &[u64],
+        take: &mut (dyn FnMut(Bytes) + Send),
+    ) -> Result<(), StoreError> {
         if let Some(cdn) = self.cdn {
-            match cdn.get_range(self.store, key, range.clone()).await {
-                Ok(bytes) => return Ok(bytes),
+            let mut given = 0_usize;
+            let mut count = |piece| {
+                given += 1;
+                take(piece);
+            };
+            match cdn.get_pieces(self.store, key, start, ends, &mut count).await {
+                Ok(()) => return Ok(()),
                 Err(error) => {
                     tracing::debug!(key, %error, "not from the CDN");
                     self.cdn = None;
                     self.say(cdn.failed(&error));
                 }
             }
+            // What it gave is verified like the rest.
+            if let Some(last) = given.checked_sub(1) {
+                (start, ends) = (ends[last], &ends[given..]);
+            }
         }
         self.left = self.left.saturating_sub(1);
-        self.store.get_range(key, range).await
+        self.store.get_pieces(key, start, ends, take).await
     }
 
     /// The content was wrong: whether it may be read again.

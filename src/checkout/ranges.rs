@@ -11,6 +11,8 @@ use crate::format::Manifest;
 const GAP: u64 = 1 << 20;
 /// A range is closed once it has so many bytes.
 const SPLIT: u64 = 8 << 20;
+/// What is unpacked at a time has at least so many bytes, where there are as many.
+const PIECE: u64 = 256 << 10;
 
 /// Neighbouring frames of one pack, fetched by one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +58,28 @@ pub fn ranges(manifest: &Manifest, wanted: &BTreeSet<u32>) -> Vec<FrameRange> {
     ranges
 }
 
+impl FrameRange {
+    /// The pieces in which it is unpacked while the rest is still on its way: end to end, they are the range.
+    pub fn pieces(&self, manifest: &Manifest) -> Vec<Self> {
+        let mut pieces: Vec<Self> = Vec::new();
+        for &number in &self.frames {
+            let frame = manifest.frames[number as usize];
+            let end = frame.offset + u64::from(frame.length);
+            match pieces.last_mut() {
+                Some(piece) if frame.offset < piece.end || piece.end - piece.start < PIECE => {
+                    piece.end = piece.end.max(end);
+                    piece.frames.push(number);
+                }
+                last => {
+                    let start = last.map_or(self.start, |piece| piece.end);
+                    pieces.push(Self { pack: self.pack, start, end, frames: vec![number] });
+                }
+            }
+        }
+        pieces
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +117,17 @@ mod tests {
     fn a_pack_is_read_whole_when_half_is_needed_in_ranges_that_travel_together() {
         let manifest = manifest(16, &[(0, 4_096), (7, 1_024), (12, 4_096)]);
         assert_eq!(bounds(&manifest, &[0, 1, 2]), [(0, 8_192), (12_288, 16_384)]);
+    }
+
+    #[test]
+    fn pieces_of_a_range_lie_end_to_end() {
+        let manifest = manifest(100, &[(0, 128), (1, 128), (2, 4_096), (6, 1), (7, 300)]);
+        let [range] = ranges(&manifest, &(0..5).collect()).try_into().unwrap();
+        let bounds: Vec<_> = range
+            .pieces(&manifest)
+            .into_iter()
+            .map(|piece| (piece.start >> 10, piece.end >> 10, piece.frames))
+            .collect();
+        assert_eq!(bounds, [(0, 1_152, vec![0, 1]), (1_152, 6_144, vec![2]), (6_144, 7_468, vec![3, 4])]);
     }
 }

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -139,16 +138,24 @@ impl Store {
 }
 
 impl Cdn {
-    /// Some bytes of a pack of `origin`. They are what somebody else kept: to be verified.
-    pub async fn get_range(&self, origin: &Store, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
-        let length = range.end.saturating_sub(range.start);
+    /// Some bytes of a pack of `origin`, in pieces, as [`Store::get_pieces`] does it. They are what somebody else kept: to be
+    /// verified.
+    pub async fn get_pieces(
+        &self,
+        origin: &Store,
+        key: &str,
+        start: u64,
+        ends: &[u64],
+        take: &mut (dyn FnMut(Bytes) + Send),
+    ) -> Result<(), StoreError> {
+        let length = ends.last().map_or(0, |end| end.saturating_sub(start));
         let limit = self.patience + Duration::from_secs(length / SLOWEST);
         let work = async {
             let address = origin.at(key);
             if self.below.signed {
                 self.below.remember(&address, &origin.query(key).await?);
             }
-            self.store.get_range(&address, range).await
+            self.store.get_pieces(&address, start, ends, take).await
         };
         match tokio::time::timeout(limit, work).await {
             Ok(outcome) => outcome,

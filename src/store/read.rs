@@ -1,4 +1,4 @@
-//! Reading objects: whole, in ranges, from the end; never more bytes than were asked for.
+//! Reading objects: whole, in ranges, from the end, as they come; never more bytes than were asked for.
 
 use std::ops::Range;
 
@@ -49,6 +49,29 @@ impl Wanted {
     }
 }
 
+/// Pieces of a range, each of which is given away once all of it is there.
+struct Pieces<'a> {
+    /// Where the next one begins in the object.
+    start: u64,
+    /// Where it and those after it end.
+    ends: &'a [u64],
+    take: &'a mut (dyn FnMut(Bytes) + Send),
+}
+
+impl Pieces<'_> {
+    /// Gives away what is complete at the beginning of the body.
+    fn give(&mut self, body: &mut BytesMut) {
+        while let Some((&end, rest)) = self.ends.split_first() {
+            let length = end - self.start;
+            if length > body.len() as u64 {
+                break;
+            }
+            (self.take)(body.split_to(length as usize).freeze());
+            (self.start, self.ends) = (end, rest);
+        }
+    }
+}
+
 /// What came.
 struct Came {
     object: Object,
@@ -64,7 +87,7 @@ impl Store {
 
     /// The whole object, of at most so many bytes: more of it is never held.
     pub async fn get_within(&self, key: &str, most: u64) -> Result<Object, StoreError> {
-        Ok(self.read(key, Wanted::All(most)).await?.object)
+        Ok(self.read(key, Wanted::All(most), None).await?.object)
     }
 
     /// The whole object, of at most so many bytes, unless it is still the one that is known. A request either way, but an
@@ -76,7 +99,7 @@ impl Store {
         most: u64,
     ) -> Result<Option<Object>, StoreError> {
         let Some(etag) = known else { return self.get_within(key, most).await.map(Some) };
-        let object = match self.read_unless(key, Wanted::All(most), Some(etag), None).await {
+        let object = match self.read_unless(key, Wanted::All(most), Some(etag), None, None).await {
             // Servers that refuse conditions, and those that ignore them, send all of it.
             Err(StoreError::Unsupported { .. }) => Some(self.get_within(key, most).await?),
             other => other?.map(|came| came.object),
@@ -86,27 +109,39 @@ impl Store {
 
     /// Some bytes of an object. Fewer than asked for are an error.
     pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
-        if range.is_empty() {
-            return Ok(Bytes::new());
+        let mut whole = Bytes::new();
+        self.get_pieces(key, range.start, &[range.end], &mut |piece| whole = piece).await?;
+        Ok(whole)
+    }
+
+    /// The same from `start` on, in pieces that end at `ends`, which ascend: each is given away once all of it has come, in
+    /// order and never twice, whatever breaks off on the way.
+    pub async fn get_pieces(
+        &self,
+        key: &str,
+        start: u64,
+        ends: &[u64],
+        take: &mut (dyn FnMut(Bytes) + Send),
+    ) -> Result<(), StoreError> {
+        let Some(&end) = ends.last().filter(|end| **end > start) else { return Ok(()) };
+        let mut pieces = Pieces { start, ends, take };
+        let rest = self.read(key, Wanted::Range(start, end), Some(&mut pieces)).await?.object.body;
+        if pieces.ends.is_empty() {
+            return Ok(());
         }
-        let length = range.end - range.start;
-        let object = self.read(key, Wanted::Range(range.start, range.end)).await?.object;
-        let received = object.body.len() as u64;
-        if received != length {
-            return Err(StoreError::Truncated { key: key.to_owned(), expected: length, received });
-        }
-        Ok(object.body)
+        let received = pieces.start - start + rest.len() as u64;
+        Err(StoreError::Truncated { key: key.to_owned(), expected: end - start, received })
     }
 
     /// The first bytes of an object: `length` of them, or all when it has fewer.
     pub async fn get_start(&self, key: &str, length: u64) -> Result<Bytes, StoreError> {
-        Ok(self.read(key, Wanted::Range(0, length)).await?.object.body)
+        Ok(self.read(key, Wanted::Range(0, length), None).await?.object.body)
     }
 
     /// The last bytes of an object, `length` of them or all when it has fewer, and the size of the whole. An empty object
     /// has none.
     pub async fn get_end(&self, key: &str, length: u64) -> Result<(Bytes, u64), StoreError> {
-        match self.read(key, Wanted::End(length)).await {
+        match self.read(key, Wanted::End(length), None).await {
             Ok(came) => {
                 let received = came.object.body.len() as u64;
                 Ok((came.object.body, came.total.unwrap_or(received)))
@@ -116,10 +151,15 @@ impl Store {
         }
     }
 
-    async fn read(&self, key: &str, wanted: Wanted) -> Result<Came, StoreError> {
-        let found = match self.read_unless(key, wanted, None, None).await {
+    async fn read(
+        &self,
+        key: &str,
+        wanted: Wanted,
+        mut pieces: Option<&mut Pieces<'_>>,
+    ) -> Result<Came, StoreError> {
+        let found = match self.read_unless(key, wanted, None, None, pieces.as_deref_mut()).await {
             Err(StoreError::NotFound { key }) if self.past_deletions => match self.deleted_version(&key).await {
-                Some(version) => self.read_unless(&key, wanted, None, Some(&version)).await?,
+                Some(version) => self.read_unless(&key, wanted, None, Some(&version), pieces).await?,
                 None => return Err(StoreError::NotFound { key }),
             },
             other => other?,
@@ -139,11 +179,17 @@ impl Store {
         wanted: Wanted,
         known: Option<&ETag>,
         version: Option<&str>,
+        mut pieces: Option<&mut Pieces<'_>>,
     ) -> Result<Option<Came>, StoreError> {
         let mut left = READ_ATTEMPTS;
         loop {
             left -= 1;
-            match self.read_once(key, wanted, known, version).await {
+            let wanted = match (&pieces, wanted) {
+                // What was given away does not come again.
+                (Some(pieces), Wanted::Range(_, end)) => Wanted::Range(pieces.start, end),
+                _ => wanted,
+            };
+            match self.read_once(key, wanted, known, version, pieces.as_deref_mut()).await {
                 Err(StoreError::Truncated { .. }) if left > 0 => {}
                 other => return other,
             }
@@ -156,6 +202,7 @@ impl Store {
         wanted: Wanted,
         known: Option<&ETag>,
         version: Option<&str>,
+        mut pieces: Option<&mut Pieces<'_>>,
     ) -> Result<Option<Came>, StoreError> {
         let request = self.request("GetObject", Some(key));
         let sent = self
@@ -198,22 +245,27 @@ impl Store {
         let mut stream = output.body;
         let mut body = BytesMut::new();
         body.reserve(usize::try_from(expected.unwrap_or(0).min(ROOM)).unwrap_or(0));
+        let mut received = 0;
         loop {
             match stream.next().await {
-                Some(Ok(piece)) => body.extend_from_slice(&piece),
+                Some(Ok(piece)) => {
+                    received += piece.len() as u64;
+                    body.extend_from_slice(&piece);
+                }
                 None => break,
                 Some(Err(error)) => {
                     tracing::debug!(key, %error, "the body broke off");
-                    let received = body.len() as u64;
                     let expected = expected.unwrap_or(received + 1);
                     return Err(StoreError::Truncated { key: key.to_owned(), expected, received });
                 }
             }
-            if body.len() as u64 > most {
+            if received > most {
                 return Err(too_much());
             }
+            if let Some(pieces) = &mut pieces {
+                pieces.give(&mut body);
+            }
         }
-        let received = body.len() as u64;
         match expected {
             Some(expected) if expected != received => {
                 Err(StoreError::Truncated { key: key.to_owned(), expected, received })
