@@ -2,8 +2,9 @@
 //!
 //! 1. **Plan**: what is already there is kept; what stands in the way and isn't ours refuses the whole, before anything
 //!    changes.
-//! 2. **Stage**: ranges of packs are fetched, verified and written to `<target>/.workspace/stage`.
-//! 3. **Apply**: intentions go to a journal, then everything is renamed into place in one burst; deletions come last.
+//! 2. **Stage**: ranges of packs are fetched, verified and written to `<target>/.workspace/stage` while they come.
+//! 3. **Apply**: intentions go to a journal, then everything is renamed into place in one burst, new folders as a whole;
+//!    deletions come last.
 //!
 //! A file counts as ours only while its content is what we wrote. Killed anywhere, doing it again goes on: what was staged
 //! is verified and used, what the journal names counts as ours.
@@ -327,7 +328,7 @@ impl Fetcher<'_> {
         }
         spawn_blocking(move || {
             plan.look_again(&target)?;
-            let placed = apply::apply(&target, &state, &plan, &stage, &manifest)?;
+            let placed = apply::apply(&target, &state, plan, &stage, &manifest)?;
             stage.discard();
             Ok(placed)
         })

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
@@ -16,7 +15,6 @@ use super::target::{Found, Target, look_at, remove};
 use super::{CheckoutError, Placed, spelling};
 use crate::cache::PathMap;
 use crate::format::{Kind, Manifest};
-use crate::source::Stat;
 
 /// A link in the making, on the stage.
 const LINK: &str = "link";
@@ -25,15 +23,16 @@ const LINK: &str = "link";
 pub fn apply(
     target: &Target,
     state: &State,
-    plan: &Plan,
-    stage: &Arc<Stage>,
+    mut plan: Plan,
+    stage: &Stage,
     manifest: &Manifest,
 ) -> Result<Placed, CheckoutError> {
     let changed = plan.write.iter().chain(&plan.links).chain(&plan.directories).map(|&at| &manifest.entries[at]);
     if changed.clone().next().is_some() {
         State::journal(target, changed)?;
     }
-    let mut applying = Applying { target, folder: None, applied: Placed::default(), index: plan.index.clone() };
+    let mut applying =
+        Applying { target, folder: None, applied: Placed::default(), index: std::mem::take(&mut plan.index) };
     for path in &plan.obstacles {
         applying.remove_all(path)?;
     }
@@ -52,7 +51,7 @@ pub fn apply(
         applying.make_folders(manifest.entries[at].path.as_str())?;
         applying.applied.written += 1;
     }
-    applying.delete(plan, manifest)?;
+    applying.delete(&plan, manifest)?;
     let mut applied = applying.applied;
     applied.kept = plan.kept + plan.chmod.len() as u64;
     applied.left = plan.left.iter().map(String::as_str).chain(others).map(str::to_owned).collect();
@@ -100,30 +99,28 @@ impl Applying<'_> {
         }
     }
 
-    fn make_folders(&mut self, path: &str) -> Result<(), CheckoutError> {
-        let target = self.target;
-        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
-        for end in ends {
-            let (parent, name) = target.parent(&path[..end]).map_err(target.error("open", path))?;
-            match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(target.error("create", path)(error)),
-            }
-        }
-        Ok(())
+    fn make_folders(&self, path: &str) -> Result<(), CheckoutError> {
+        self.target.make_folders(path).map_err(self.target.error("create", path))
     }
 
     fn files(&mut self, stage: &Stage, manifest: &Manifest) -> Result<(), CheckoutError> {
         let target = self.target;
-        for (at, name) in stage.files() {
-            let entry = &manifest.entries[at];
-            let path = entry.path.as_str();
+        let mut placed = Vec::new();
+        for path in stage.new_folders() {
             let (parent, last) = self.parent(path)?;
-            rustix::fs::renameat(stage.folder(), name, parent, last).map_err(target.error("replace", path))?;
-            let stat =
-                rustix::fs::statat(parent, last, AtFlags::SYMLINK_NOFOLLOW).map_err(target.error("look at", path))?;
-            if let Kind::File { hash, .. } = &entry.kind {
-                self.index.insert(path, Stat::of_raw(&stat), crate::cache::nanoseconds_now(), *hash);
+            placed.push(stage.put_folder(path, parent, last).map_err(target.error("create", path))?);
+        }
+        for staged in stage.files() {
+            let entry = &manifest.entries[staged.entry];
+            let path = entry.path.as_str();
+            let stat = if staged.folder.is_some_and(|folder| placed[folder]) {
+                staged.stat()
+            } else {
+                let (parent, last) = self.parent(path)?;
+                Some(stage.put(staged, parent, last).map_err(target.error("replace", path))?)
+            };
+            if let (Kind::File { hash, .. }, Some(stat)) = (&entry.kind, stat) {
+                self.index.insert(path, stat, crate::cache::nanoseconds_now(), *hash);
             }
             self.applied.written += 1;
             self.applied.written_bytes += entry.size();

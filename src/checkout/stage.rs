@@ -1,137 +1,62 @@
 //! The stage: verified contents under temporary names, on the same file system as the target.
 //!
-//! A staged file is named after its content, so that an interrupted checkout finds what it had fetched, whatever version
-//! it goes on with. What is found is hashed before it is used; of a cut file, part by part.
+//! What goes to a folder that the target doesn't have yet is staged in that folder, which is then put in place as a whole. Any
+//! other file is named after its content, so that an interrupted checkout finds what it had fetched, whatever version it goes
+//! on with. What is found is hashed before it is used; of a cut file, part by part.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod whole;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::CheckoutError;
 use super::plan::{Plan, digest_of};
-use super::target::{Target, create, open_folder, open_to_read, open_to_write, remove};
+use super::target::{
+    Found, Target, create, folder_in, look_at, make_folders, open_folder, open_to_read, open_to_write, remove,
+};
 use crate::format::{Content, Entry, Hash, Kind, Manifest, Part};
+use crate::source::Stat;
+use whole::{There, Whole};
 
 /// The folder's name, in the folder of our own state.
 const STAGE: &str = "stage";
+/// Below it, folders that are put in place as a whole, at the paths that they will have.
+const NEW: &str = "new";
 
 /// A file to be staged.
 #[derive(Debug)]
-struct Staged {
+pub struct Staged {
     /// Its position among the entries.
-    entry: usize,
-    /// Its temporary name.
+    pub entry: usize,
+    /// The new folder in which it comes to its place.
+    pub folder: Option<usize>,
+    /// Its path below the stage.
     name: String,
     /// What is known of its digest, where it is cut.
     whole: Option<Box<Whole>>,
-    /// Whether it lies there, verified.
-    ready: AtomicBool,
+    /// What it looks like, once it lies there, verified.
+    ready: OnceLock<Stat>,
 }
 
-/// The digest of a cut file whose parts come in any order: whoever brings a part hashes all that can be hashed by now, so that
-/// little is left to do when the last one has come.
-#[derive(Debug, Default)]
-struct Whole(Mutex<Hashed>);
-
-#[derive(Debug, Default)]
-struct Hashed {
-    hasher: blake3::Hasher,
-    /// How many bytes from its beginning went into it.
-    bytes: u64,
-    /// Parts that were written and come later in the file: where, and how many bytes.
-    waiting: BTreeMap<u64, usize>,
-    /// Somebody is at it.
-    busy: bool,
-}
-
-/// What lies in the stage of a file.
-enum There {
-    Nothing,
-    /// These parts of a cut file, by where they begin in it.
-    Parts(HashSet<u64>),
-    All,
-}
-
-impl Whole {
-    /// Takes what an interrupted checkout has left of the file, after which only the rest has to come.
-    fn adopt(&self, file: &File, entry: &Entry) -> io::Result<There> {
-        let Kind::File { hash: digest, size, .. } = &entry.kind else { return Ok(There::Nothing) };
-        if file.metadata()?.len() > *size {
-            return Ok(There::Nothing);
-        }
-        let (mut state, mut there) = (Hashed::default(), HashSet::new());
-        let (mut offset, mut content) = (0, Vec::new());
-        for (part, hash) in Manifest::parts(entry) {
-            content.resize(part.length as usize, 0);
-            match file.read_exact_at(&mut content, offset) {
-                Ok(()) if Hash::of(&content) != hash => {}
-                Ok(()) => {
-                    there.insert(offset);
-                    if state.bytes == offset {
-                        state.hasher.update(&content);
-                        state.bytes += u64::from(part.length);
-                    } else {
-                        state.waiting.insert(offset, content.len());
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
-                Err(error) => return Err(error),
-            }
-            offset += u64::from(part.length);
-        }
-        Ok(if state.bytes == *size {
-            // The parts are right, and so is the file unless the manifest contradicts itself: then it all comes again, and is told.
-            if Hash::from(state.hasher.finalize()) == *digest { There::All } else { There::Nothing }
-        } else if there.is_empty() {
-            There::Nothing
-        } else {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
-            There::Parts(there)
-        })
+impl Staged {
+    /// What it looks like, once it lies there, verified: still the same in a folder that was put in place.
+    pub fn stat(&self) -> Option<Stat> {
+        self.ready.get().copied()
     }
 
-    /// A part was written. Gives the digest once all `size` bytes were: to one caller.
-    fn with(
-        &self,
-        offset: u64,
-        content: &[u8],
-        size: u64,
-        file: impl Fn() -> io::Result<File>,
-    ) -> io::Result<Option<Hash>> {
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut state = lock();
-        state.waiting.insert(offset, content.len());
-        if state.busy {
-            return Ok(None);
-        }
-        state.busy = true;
-        loop {
-            let next = state.bytes;
-            let Some(length) = state.waiting.remove(&next) else { break };
-            let mut hasher = std::mem::take(&mut state.hasher);
-            drop(state);
-            if next == offset {
-                hasher.update(content);
-            } else {
-                let mut file = file()?;
-                file.seek(SeekFrom::Start(next))?;
-                hasher.update_reader(file.take(length as u64))?;
-            }
-            state = lock();
-            state.hasher = hasher;
-            state.bytes += length as u64;
-        }
-        state.busy = false;
-        Ok((state.bytes == size).then(|| state.hasher.finalize().into()))
+    fn is_ready(&self, stat: Stat) {
+        // Whoever brings it twice has brought the same.
+        let _ = self.ready.set(stat);
     }
 }
 
@@ -143,7 +68,7 @@ struct Place {
     staged: usize,
     /// Where in the file, in bytes.
     offset: u64,
-    /// Whether it is there. A range of which something was wrong is read again, with all that was right in it.
+    /// Whether it is there. A piece of a range in which something was wrong is read again, with all that was right in it.
     written: AtomicBool,
 }
 
@@ -156,6 +81,8 @@ pub struct Stage {
     above: OwnedFd,
     /// Its path, for messages only.
     path: PathBuf,
+    /// Folders that are put in place as a whole, by their paths in the target.
+    new: Vec<String>,
     files: Vec<Staged>,
     places: HashMap<u32, Vec<Place>>,
 }
@@ -174,6 +101,45 @@ pub enum StageError {
     Checkout(CheckoutError),
 }
 
+/// Finds the topmost folders that a target doesn't have.
+struct NewFolders<'a> {
+    target: &'a Target,
+    /// Folders that are there.
+    there: HashSet<&'a str>,
+    found: Vec<&'a str>,
+}
+
+impl<'a> NewFolders<'a> {
+    /// That in which a file lies; paths come in order.
+    fn around(&mut self, path: &'a str) -> Result<Option<usize>, CheckoutError> {
+        if let Some(last) = self.found.last()
+            && path.strip_prefix(last).is_some_and(|rest| rest.starts_with('/'))
+        {
+            return Ok(Some(self.found.len() - 1));
+        }
+        for (slash, _) in path.match_indices('/') {
+            let folder = &path[..slash];
+            if self.there.contains(folder) {
+                continue;
+            }
+            let look = || -> Result<Found, Errno> {
+                let (parent, name) = self.target.parent(folder)?;
+                look_at(&parent, name)
+            };
+            match look().map_err(self.target.error("look at", folder))? {
+                Found::Directory => self.there.insert(folder),
+                Found::Nothing => {
+                    self.found.push(folder);
+                    return Ok(Some(self.found.len() - 1));
+                }
+                // It goes first.
+                Found::File(_) | Found::Link | Found::Special | Found::Obstructed => return Ok(None),
+            };
+        }
+        Ok(None)
+    }
+}
+
 impl Stage {
     /// Makes the folder, and uses what an interrupted checkout left in it.
     pub fn open(target: &Target, manifest: &Manifest, plan: &Plan) -> Result<Self, CheckoutError> {
@@ -189,22 +155,28 @@ impl Stage {
             reason: "its `.workspace/stage` is not a folder of ours".to_owned(),
         })?;
         let above = rustix::io::fcntl_dupfd_cloexec(target.state(), 0).map_err(failed)?;
-        let mut stage =
-            Self { folder, above, path, files: Vec::with_capacity(plan.write.len()), places: HashMap::new() };
+        let mut new = NewFolders { target, there: HashSet::new(), found: Vec::new() };
+        let mut files = Vec::with_capacity(plan.write.len());
         let mut copies: HashMap<Hash, u32> = HashMap::new();
-        let mut names = HashMap::new();
         for &at in &plan.write {
-            let Kind::File { hash, content, .. } = &manifest.entries[at].kind else { continue };
-            let copy = copies.entry(*hash).or_default();
-            let name = format!("{hash}.{copy}");
-            *copy += 1;
-            names.insert(name.clone(), stage.files.len());
+            let Entry { path, kind: Kind::File { hash, content, .. } } = &manifest.entries[at] else { continue };
+            // Where several spellings are one folder, it is found by none of them alone.
+            let around = if plan.wanted.is_none() { new.around(path.as_str())? } else { None };
+            let name = if around.is_some() {
+                format!("{NEW}/{path}")
+            } else {
+                let copy = copies.entry(*hash).or_default();
+                *copy += 1;
+                format!("{hash}.{}", *copy - 1)
+            };
             let whole = matches!(content, Content::Cut(_)).then(Box::default);
-            stage.files.push(Staged { entry: at, name, whole, ready: AtomicBool::new(false) });
+            files.push(Staged { entry: at, folder: around, name, whole, ready: OnceLock::new() });
         }
-        let there = stage.adopt(manifest, &names)?;
+        let new = new.found.into_iter().map(str::to_owned).collect();
+        let mut stage = Self { folder, above, path, new, files, places: HashMap::new() };
+        let there = stage.adopt(manifest)?;
         for (number, staged) in stage.files.iter().enumerate() {
-            if staged.ready.load(Ordering::Relaxed) {
+            if staged.ready.get().is_some() {
                 continue;
             }
             let entry = &manifest.entries[staged.entry];
@@ -227,35 +199,33 @@ impl Stage {
 
     /// Looks through what is there already: what is wanted and right stays, the rest goes. Gives the parts of cut files that
     /// are there, by the file's number.
-    fn adopt(
-        &self,
-        manifest: &Manifest,
-        names: &HashMap<String, usize>,
-    ) -> Result<HashMap<usize, HashSet<u64>>, CheckoutError> {
+    fn adopt(&self, manifest: &Manifest) -> Result<HashMap<usize, HashSet<u64>>, CheckoutError> {
+        let mut names: Option<HashMap<&str, usize>> = None;
         let mut parts = HashMap::new();
-        for found in self.names().map_err(CheckoutError::io("read", &self.path))? {
-            let wanted = found.to_str().ok().and_then(|name| names.get(name)).copied();
-            let there = wanted.map(|number| (number, self.there(manifest, &self.files[number])));
-            match there {
-                Some((number, Ok(There::All))) => {
-                    let staged = &self.files[number];
-                    self.dress(&manifest.entries[staged.entry], &staged.name)?;
-                    staged.ready.store(true, Ordering::Relaxed);
+        self.sweep(|name| {
+            // Mostly there is nothing.
+            let all = || self.files.iter().enumerate().map(|(number, staged)| (staged.name.as_str(), number)).collect();
+            let Some(&number) = names.get_or_insert_with(all).get(name) else { return Ok(false) };
+            let staged = &self.files[number];
+            match self.there(manifest, staged) {
+                Ok(There::All) => {
+                    let stat = self.dress(&manifest.entries[staged.entry], name)?;
+                    staged.is_ready(stat);
                 }
-                Some((number, Ok(There::Parts(offsets)))) => {
+                Ok(There::Parts(offsets)) => {
                     parts.insert(number, offsets);
                 }
-                _ => remove(&self.folder, found.as_c_str())
-                    .map_err(CheckoutError::io("remove", self.path.join(found.to_string_lossy().as_ref())))?,
+                Ok(There::Nothing) | Err(_) => return Ok(false),
             }
-        }
+            Ok(true)
+        })?;
         Ok(parts)
     }
 
     /// What of a file is there, and right.
     fn there(&self, manifest: &Manifest, staged: &Staged) -> io::Result<There> {
         let entry = &manifest.entries[staged.entry];
-        let mut file = open_to_read(&self.folder, &staged.name)?;
+        let mut file = self.open_to_read(&staged.name)?;
         if let Some(whole) = &staged.whole {
             return whole.adopt(&file, entry);
         }
@@ -264,17 +234,40 @@ impl Stage {
         Ok(if right { There::All } else { There::Nothing })
     }
 
-    /// What lies in it.
-    fn names(&self) -> io::Result<Vec<CString>> {
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&self.folder)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name != c"." && name != c".." {
-                names.push(name.to_owned());
+    /// Removes every file in it that is not to be kept, and the folders in which none is left.
+    fn sweep(&self, mut keep: impl FnMut(&str) -> Result<bool, CheckoutError>) -> Result<(), CheckoutError> {
+        let mut folders = vec![String::new()];
+        let mut next = 0;
+        while let Some(folder) = folders.get(next).cloned() {
+            next += 1;
+            let read = CheckoutError::io("read", self.path.join(&folder));
+            let list = || -> io::Result<_> {
+                let open = folder_in(&self.folder, &folder)?;
+                Ok((names_in(&open)?, open))
+            };
+            let (names, open) = list().map_err(read)?;
+            for name in names {
+                let path = name.to_str().ok().map(|name| join(&folder, name));
+                let shown = || self.path.join(&folder).join(name.to_string_lossy().as_ref());
+                match look_at(&open, name.as_c_str())
+                    .map_err(|error| CheckoutError::io("look at", shown())(error.into()))?
+                {
+                    // None of ours has a name that isn't UTF-8.
+                    Found::Directory => folders.extend(path),
+                    _ if path.as_deref().map_or(Ok(false), &mut keep)? => {}
+                    _ => remove(&open, name.as_c_str()).map_err(CheckoutError::io("remove", shown()))?,
+                }
             }
         }
-        Ok(names)
+        // What lies in a folder comes after it.
+        for folder in folders.iter().skip(1).rev() {
+            let (parent, name) = folder.rsplit_once('/').unwrap_or(("", folder));
+            if let Ok(parent) = folder_in(&self.folder, parent) {
+                // Not empty: something was kept.
+                let _ = rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR);
+            }
+        }
+        Ok(())
     }
 
     /// The frames to fetch.
@@ -292,9 +285,14 @@ impl Stage {
         self.places.get(&frame)?.first().map(|place| self.files[place.staged].entry)
     }
 
-    /// The entries that are staged, with their temporary names.
-    pub fn files(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.files.iter().map(|staged| (staged.entry, staged.name.as_str()))
+    /// The files that are staged.
+    pub fn files(&self) -> impl Iterator<Item = &Staged> {
+        self.files.iter()
+    }
+
+    /// The folders that are put in place as a whole, by their paths in the target.
+    pub fn new_folders(&self) -> impl Iterator<Item = &str> {
+        self.new.iter().map(String::as_str)
     }
 
     /// Its folder.
@@ -309,13 +307,11 @@ impl Stage {
 
     /// Makes the empty files: they have no part that would bring them.
     pub fn make_empty_files(&self, manifest: &Manifest) -> Result<(), CheckoutError> {
+        let mut hand = Hand::of(self);
         for staged in &self.files {
             let entry = &manifest.entries[staged.entry];
-            if matches!(&entry.kind, Kind::File { content: Content::Empty, .. })
-                && !staged.ready.load(Ordering::Relaxed)
-            {
-                self.write_whole(entry, &staged.name, b"")?;
-                staged.ready.store(true, Ordering::Relaxed);
+            if matches!(&entry.kind, Kind::File { content: Content::Empty, .. }) && staged.ready.get().is_none() {
+                staged.is_ready(self.write_whole(&mut hand, entry, &staged.name, b"")?);
             }
         }
         Ok(())
@@ -325,6 +321,7 @@ impl Stage {
     pub fn take(&self, manifest: &Manifest, frame: u32, raw: &[u8]) -> Result<u64, StageError> {
         let mut written = 0;
         let mut checked: HashMap<(u32, u32), Hash> = HashMap::new();
+        let mut hand = Hand::of(self);
         for place in self.places.get(&frame).into_iter().flatten() {
             let staged = &self.files[place.staged];
             let entry = &manifest.entries[staged.entry];
@@ -337,20 +334,28 @@ impl Stage {
                 return Err(damaged("a content has another digest"));
             }
             written += content.len() as u64;
-            self.put(entry, staged, place, content)?;
+            self.take_one(&mut hand, entry, staged, place, content)?;
         }
         Ok(written)
     }
 
-    fn put(&self, entry: &Entry, staged: &Staged, place: &Place, content: &[u8]) -> Result<(), StageError> {
+    fn take_one<'s>(
+        &'s self,
+        hand: &mut Hand<'s>,
+        entry: &Entry,
+        staged: &'s Staged,
+        place: &Place,
+        content: &[u8],
+    ) -> Result<(), StageError> {
         let Some(whole) = &staged.whole else {
-            self.write_whole(entry, &staged.name, content).map_err(StageError::Checkout)?;
-            staged.ready.store(true, Ordering::Relaxed);
+            let stat = self.write_whole(hand, entry, &staged.name, content).map_err(StageError::Checkout)?;
+            staged.is_ready(stat);
             return Ok(());
         };
         let path = self.shown(&staged.name);
-        let write = || -> io::Result<()> {
-            open_to_write(&self.folder, &staged.name, OFlags::empty())?.write_all_at(content, place.offset)
+        let mut write = || -> io::Result<()> {
+            let (folder, name) = hand.at(&staged.name)?;
+            open_to_write(folder, name, OFlags::empty())?.write_all_at(content, place.offset)
         };
         write().map_err(|error| StageError::Checkout(CheckoutError::io("write", &path)(error)))?;
         if place.written.swap(true, Ordering::AcqRel) {
@@ -358,7 +363,7 @@ impl Stage {
         }
         // The parts are right one by one; whether they make up the file only the whole tells.
         let digest = whole
-            .with(place.offset, content, entry.size(), || open_to_read(&self.folder, &staged.name))
+            .with(place.offset, content, entry.size(), || self.open_to_read(&staged.name))
             .map_err(|error| StageError::Checkout(CheckoutError::io("read", &path)(error)))?;
         let Some(digest) = digest else { return Ok(()) };
         if !matches!(&entry.kind, Kind::File { hash, .. } if digest == *hash) {
@@ -368,52 +373,151 @@ impl Stage {
                 reason: "its parts do not add up to its digest".to_owned(),
             }));
         }
-        self.dress(entry, &staged.name).map_err(StageError::Checkout)?;
-        staged.ready.store(true, Ordering::Release);
+        staged.is_ready(self.dress(entry, &staged.name).map_err(StageError::Checkout)?);
         Ok(())
     }
 
-    fn write_whole(&self, entry: &Entry, name: &str, content: &[u8]) -> Result<(), CheckoutError> {
-        let write = || -> io::Result<()> {
-            let mut file = create(&self.folder, name)?;
+    fn write_whole<'s>(
+        &'s self,
+        hand: &mut Hand<'s>,
+        entry: &Entry,
+        name: &'s str,
+        content: &[u8],
+    ) -> Result<Stat, CheckoutError> {
+        let mut write = || -> io::Result<Stat> {
+            let (folder, last) = hand.at(name)?;
+            let mut file = create(folder, last, mode_of(entry))?;
             file.write_all(content)?;
             dress(&file, entry)
         };
         write().map_err(CheckoutError::io("write", self.shown(name)))
     }
 
-    fn dress(&self, entry: &Entry, name: &str) -> Result<(), CheckoutError> {
-        open_to_write(&self.folder, name, OFlags::empty())
+    fn dress(&self, entry: &Entry, name: &str) -> Result<Stat, CheckoutError> {
+        let (parent, last) = split(name);
+        folder_in(&self.folder, parent)
+            .map_err(io::Error::from)
+            .and_then(|folder| open_to_write(folder, last, OFlags::empty()))
             .and_then(|file| dress(&file, entry))
             .map_err(CheckoutError::io("write", self.shown(name)))
     }
 
+    fn open_to_read(&self, name: &str) -> io::Result<File> {
+        let (parent, last) = split(name);
+        open_to_read(folder_in(&self.folder, parent)?, last)
+    }
+
     /// An entry that does not lie there, verified; nothing when all do.
     pub fn lacks(&self) -> Option<usize> {
-        self.files.iter().find(|staged| !staged.ready.load(Ordering::Acquire)).map(|staged| staged.entry)
+        self.files.iter().find(|staged| staged.ready.get().is_none()).map(|staged| staged.entry)
+    }
+
+    /// Puts a new folder in place, with all that was staged in it. False where it can't be done at once, as when something
+    /// stands there by now.
+    pub fn put_folder(&self, folder: &str, parent: &OwnedFd, name: &str) -> Result<bool, Errno> {
+        let staged = join(NEW, folder);
+        let (above, last) = split(&staged);
+        match rustix::fs::renameat(folder_in(&self.folder, above)?, last, parent, name) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR | Errno::XDEV) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a file in place, and says what it looks like.
+    pub fn put(&self, staged: &Staged, parent: &OwnedFd, name: &str) -> Result<Stat, Errno> {
+        let (above, last) = split(&staged.name);
+        if above.is_empty() {
+            rustix::fs::renameat(&self.folder, last, parent, name)?;
+        } else {
+            rustix::fs::renameat(folder_in(&self.folder, above)?, last, parent, name)?;
+        }
+        rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| Stat::of_raw(&stat))
     }
 
     /// Removes the folder. What can't be removed is found by the next checkout.
     pub fn discard(&self) {
-        for name in self.names().unwrap_or_default() {
-            let _ = remove(&self.folder, name.as_c_str());
-        }
+        let _ = self.sweep(|_| Ok(false));
         let _ = rustix::fs::unlinkat(&self.above, STAGE, AtFlags::REMOVEDIR);
     }
 }
 
-/// Gives a file its mode and time.
-fn dress(file: &File, entry: &Entry) -> io::Result<()> {
-    let Kind::File { executable, mtime, .. } = &entry.kind else { return Ok(()) };
-    let mode = if *executable { 0o755 } else { 0o644 };
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
+/// Reaches for files on the stage. Paths mostly come in order, so the folder that was opened last is mostly the next one's, too.
+struct Hand<'s> {
+    stage: &'s Stage,
+    open: Option<(&'s str, OwnedFd)>,
+}
+
+impl<'s> Hand<'s> {
+    fn of(stage: &'s Stage) -> Self {
+        Self { stage, open: None }
+    }
+
+    /// The folder of a file, made if need be, and the file's name in it.
+    fn at(&mut self, name: &'s str) -> io::Result<(&OwnedFd, &'s str)> {
+        let (folder, last) = split(name);
+        if folder.is_empty() {
+            return Ok((&self.stage.folder, last));
+        }
+        let open = match self.open.take() {
+            Some((path, open)) if path == folder => open,
+            _ => match folder_in(&self.stage.folder, folder) {
+                Err(Errno::NOENT) => {
+                    make_folders(&self.stage.folder, folder)?;
+                    folder_in(&self.stage.folder, folder)?
+                }
+                other => other?,
+            },
+        };
+        let (_, open) = self.open.insert((folder, open));
+        Ok((&*open, last))
+    }
+}
+
+/// The folder of a path, and the name in it.
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+fn names_in(folder: &OwnedFd) -> io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+fn mode_of(entry: &Entry) -> Mode {
+    let executable = matches!(entry.kind, Kind::File { executable: true, .. });
+    Mode::from_raw_mode(if executable { 0o755 } else { 0o644 })
+}
+
+/// Gives a file its mode and time, and says what it looks like then.
+fn dress(file: &File, entry: &Entry) -> io::Result<Stat> {
+    let Kind::File { mtime, .. } = &entry.kind else { return Err(io::ErrorKind::InvalidInput.into()) };
     let time = rustix::fs::Timespec { tv_sec: *mtime, tv_nsec: 0 };
     rustix::fs::futimens(file, &rustix::fs::Timestamps { last_access: time, last_modification: time })?;
-    Ok(())
+    let stat = rustix::fs::fstat(file)?;
+    let mode = mode_of(entry);
+    if Mode::from_raw_mode(stat.st_mode) == mode {
+        return Ok(Stat::of_raw(&stat));
+    }
+    file.set_permissions(fs::Permissions::from_mode(mode.as_raw_mode()))?;
+    Ok(Stat::of_raw(&rustix::fs::fstat(file)?))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::format::CutPart;
     use crate::format::manifest::{Frame, Header, PackInfo};
@@ -476,7 +580,7 @@ mod tests {
         for number in [0, 1, 3] {
             stage.take(&manifest, number, contents[number as usize]).unwrap();
         }
-        let file = folder.path().join(".workspace/stage").join(stage.files().next().unwrap().1);
+        let file = folder.path().join(".workspace/stage").join(&stage.files().next().unwrap().name);
         File::options().write(true).open(&file).unwrap().write_all_at(b"TWO.", 4).unwrap();
         drop(stage);
 
@@ -495,20 +599,122 @@ mod tests {
         assert_eq!((open().missing_bytes(), file.exists()), (16, false));
     }
 
-    #[test]
-    fn parts_in_any_order_make_the_digest_of_the_file() {
-        let content: Vec<u8> = (0..400_u32).flat_map(u32::to_le_bytes).collect();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        let file = fs::File::create(&path).unwrap();
-        let (whole, digest) = (Whole::default(), Hash::of(&content));
-        // The last one first; then from the beginning, so that what has waited is read back.
-        for at in [3, 0, 2, 1] {
-            let (offset, part) = (at as u64 * 400, &content[at * 400..][..400]);
-            file.write_all_at(part, offset).unwrap();
-            let found = whole.with(offset, part, content.len() as u64, || File::open(&path)).unwrap();
-            assert_eq!(found, (at == 1).then_some(digest), "{at}");
+    /// A frame for each file, which holds nothing else.
+    fn apart(files: &[(&str, &[u8])]) -> (Manifest, Plan) {
+        let length = |content: &[u8]| u32::try_from(content.len()).unwrap();
+        let entry = |(frame, (path, content)): (u32, &(&str, &[u8]))| Entry {
+            path: path.parse().unwrap(),
+            kind: Kind::File {
+                executable: *path == "a/b/d/e.sh",
+                size: content.len() as u64,
+                mtime: 1_000,
+                hash: Hash::of(content),
+                content: Content::Whole(Part { frame, offset: 0, length: length(content) }),
+            },
+        };
+        let frame = |(at, (_, content)): (u64, &(&str, &[u8]))| Frame {
+            pack: 0,
+            offset: 9 * at,
+            length: 9,
+            raw: length(content),
+        };
+        let manifest = Manifest {
+            header: Header::bare(&[]),
+            packs: vec![PackInfo { id: ulid::Ulid::from_parts(1, 1), size: 9 * files.len() as u64 }],
+            frames: (0..).zip(files).map(frame).collect(),
+            entries: (0..).zip(files).map(entry).collect(),
+        };
+        (manifest, Plan { write: (0..files.len()).collect(), ..Plan::default() })
+    }
+
+    const FILES: &[(&str, &[u8])] =
+        &[("a/b/c.txt", b"c"), ("a/b/d/e.sh", b"e"), ("a/f.txt", b"f"), ("g.txt", b"g"), ("h/i.txt", b"i")];
+
+    fn files_below(folder: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let (path, name) = entry.map(|entry| (entry.path(), entry.file_name().into_string().unwrap())).unwrap();
+            if path.is_dir() {
+                found.push(format!("{name}/"));
+                found.extend(files_below(&path).into_iter().map(|inside| format!("{name}/{inside}")));
+            } else {
+                found.push(name);
+            }
         }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_yet_is_put_in_place_as_a_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("a")).unwrap();
+        let target = Target::open(folder.path()).unwrap();
+        let (manifest, plan) = apart(FILES);
+        let stage = Stage::open(&target, &manifest, &plan).unwrap();
+        assert_eq!(stage.new_folders().collect::<Vec<_>>(), ["a/b", "h"]);
+        assert_eq!(
+            stage.files().map(|staged| staged.folder).collect::<Vec<_>>(),
+            [Some(0), Some(0), None, None, Some(1)]
+        );
+        for (frame, (_, content)) in (0..).zip(FILES) {
+            stage.take(&manifest, frame, content).unwrap();
+        }
+        // Somebody was quicker: what is theirs stays, and the files come one by one.
+        fs::create_dir(folder.path().join("h")).unwrap();
+        fs::write(folder.path().join("h/theirs"), "").unwrap();
+        let parent = target.folder("a").unwrap();
+        assert!(stage.put_folder("a/b", &parent, "b").unwrap());
+        let root = target.folder("").unwrap();
+        assert!(!stage.put_folder("h", &root, "h").unwrap());
+        for staged in stage.files().filter(|staged| staged.folder != Some(0)) {
+            let (parent, name) = target.parent(FILES[staged.entry].0).unwrap();
+            stage.put(staged, &parent, name).unwrap();
+        }
+        stage.discard();
+        for (staged, (path, content)) in stage.files().zip(FILES) {
+            let path = folder.path().join(path);
+            assert_eq!(fs::read(&path).unwrap(), *content);
+            let metadata = fs::metadata(&path).unwrap();
+            assert_eq!(metadata.permissions().mode() & 0o777, if staged.entry == 1 { 0o755 } else { 0o644 });
+            if staged.folder == Some(0) {
+                let stat = Stat::of_raw(&rustix::fs::lstat(&path).unwrap());
+                assert_eq!(staged.stat(), Some(stat));
+            }
+        }
+        fs::remove_dir(folder.path().join(".workspace")).unwrap();
+        assert_eq!(
+            files_below(folder.path()),
+            ["a/", "a/b/", "a/b/c.txt", "a/b/d/", "a/b/d/e.sh", "a/f.txt", "g.txt", "h/", "h/i.txt", "h/theirs"]
+        );
+    }
+
+    #[test]
+    fn of_a_new_folder_what_is_wanted_and_right_is_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::open(folder.path()).unwrap();
+        let (manifest, plan) = apart(FILES);
+        let stage = Stage::open(&target, &manifest, &plan).unwrap();
+        for (frame, (_, content)) in (0..).zip(FILES) {
+            stage.take(&manifest, frame, content).unwrap();
+        }
+        drop(stage);
+        let new = folder.path().join(".workspace/stage/new");
+        fs::write(new.join("a/b/c.txt"), "C").unwrap();
+        fs::create_dir_all(new.join("a/z/empty")).unwrap();
+        fs::create_dir_all(new.join("y")).unwrap();
+        fs::write(new.join("y/foreign"), "").unwrap();
+        std::os::unix::fs::symlink("/", new.join("a/x")).unwrap();
+
+        // The next version has no `h` any more.
+        let (manifest, plan) = apart(&FILES[..4]);
+        let stage = Stage::open(&target, &manifest, &plan).unwrap();
+        assert_eq!((stage.frames(), stage.missing_bytes()), ([0].into(), 1));
+        assert_eq!(files_below(&new), ["a/", "a/b/", "a/b/d/", "a/b/d/e.sh", "a/f.txt"]);
+        stage.take(&manifest, 0, b"c").unwrap();
+        assert_eq!(stage.lacks(), None);
+        stage.discard();
+        assert!(!folder.path().join(".workspace/stage").exists());
     }
 
     #[test]

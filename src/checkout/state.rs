@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CheckoutError;
 use super::spelling::Spellings;
-use super::target::{Target, create, open_to_read, open_to_write, remove};
+use super::target::{PRIVATE, Target, create, open_to_read, open_to_write, remove};
 use crate::cache::{Index, PathMap};
 use crate::format::{Entry, FORMAT, FormatError, Hash, Kind};
 
@@ -209,7 +209,7 @@ impl State {
             let format = u8::try_from(FORMAT).unwrap_or(u8::MAX);
             let bytes = postcard::to_extend(&Tree { ours, index }, vec![format])
                 .map_err(|error| io::Error::other(error.to_string()))?;
-            let mut file = create(target.state(), NEXT)?;
+            let mut file = create(target.state(), NEXT, PRIVATE)?;
             file.write_all(&bytes)?;
             file.sync_all()?;
             rustix::fs::renameat(target.state(), NEXT, target.state(), TREE)?;

@@ -43,6 +43,9 @@ pub struct Target {
     knows_no_case: bool,
 }
 
+/// The mode of what is ours alone.
+pub const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
 impl Target {
@@ -126,10 +129,12 @@ impl Target {
 
     /// Opens a folder in the target; the root for an empty path.
     pub fn folder(&self, path: &str) -> Result<OwnedFd, Errno> {
-        if path.is_empty() {
-            return rustix::io::fcntl_dupfd_cloexec(&self.root, 0);
-        }
-        beneath(&self.root, path)
+        folder_in(&self.root, path)
+    }
+
+    /// Makes a folder, and those on the way, as far as they are missing.
+    pub fn make_folders(&self, path: &str) -> Result<(), Errno> {
+        make_folders(&self.root, path)
     }
 
     /// Opens the folder that holds `path`, and splits off the name.
@@ -193,6 +198,24 @@ impl Target {
     }
 }
 
+/// Opens a folder beneath another; that itself for an empty path. Never through a link.
+pub fn folder_in(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
+    if path.is_empty() { rustix::io::fcntl_dupfd_cloexec(root, 0) } else { beneath(root, path) }
+}
+
+/// Makes a folder beneath another, and those on the way, as far as they are missing. Never through a link.
+pub fn make_folders(root: &OwnedFd, path: &str) -> Result<(), Errno> {
+    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+    for end in ends {
+        let (parent, name) = path[..end].rsplit_once('/').unwrap_or(("", &path[..end]));
+        match rustix::fs::mkdirat(folder_in(root, parent)?, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Whether both describe one file.
 pub fn is_same(one: &rustix::fs::Stat, other: &rustix::fs::Stat) -> bool {
     (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
@@ -200,19 +223,23 @@ pub fn is_same(one: &rustix::fs::Stat, other: &rustix::fs::Stat) -> bool {
 
 /// Opens a regular file in an open folder for writing, made if need be; never through a link, and never waiting.
 pub fn open_to_write(folder: impl AsFd, name: &str, more: OFlags) -> io::Result<fs::File> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | more;
-    Ok(fs::File::from(rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?))
+    open_as(folder, name, more, PRIVATE)
 }
 
-/// Makes a regular file in an open folder, in the place of whatever stands there.
-pub fn create(folder: impl AsFd, name: &str) -> io::Result<fs::File> {
-    match open_to_write(&folder, name, OFlags::EXCL) {
+/// Makes a regular file in an open folder, in the place of whatever stands there. The mode is less what the process withholds.
+pub fn create(folder: impl AsFd, name: &str, mode: Mode) -> io::Result<fs::File> {
+    match open_as(&folder, name, OFlags::EXCL, mode) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             remove(&folder, name)?;
-            open_to_write(folder, name, OFlags::EXCL)
+            open_as(folder, name, OFlags::EXCL, mode)
         }
         other => other,
     }
+}
+
+fn open_as(folder: impl AsFd, name: &str, more: OFlags, mode: Mode) -> io::Result<fs::File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | more;
+    Ok(fs::File::from(rustix::fs::openat(folder, name, flags, mode)?))
 }
 
 /// Opens a regular file in an open folder for reading; never through a link, and never waiting.

@@ -62,11 +62,10 @@ impl Pieces<'_> {
     /// Gives away what is complete at the beginning of the body.
     fn give(&mut self, body: &mut BytesMut) {
         while let Some((&end, rest)) = self.ends.split_first() {
-            let length = end - self.start;
-            if length > body.len() as u64 {
+            let Some(length) = usize::try_from(end - self.start).ok().filter(|length| *length <= body.len()) else {
                 break;
-            }
-            (self.take)(body.split_to(length as usize).freeze());
+            };
+            (self.take)(body.split_to(length).freeze());
             (self.start, self.ends) = (end, rest);
         }
     }
@@ -151,12 +150,7 @@ impl Store {
         }
     }
 
-    async fn read(
-        &self,
-        key: &str,
-        wanted: Wanted,
-        mut pieces: Option<&mut Pieces<'_>>,
-    ) -> Result<Came, StoreError> {
+    async fn read(&self, key: &str, wanted: Wanted, mut pieces: Option<&mut Pieces<'_>>) -> Result<Came, StoreError> {
         let found = match self.read_unless(key, wanted, None, None, pieces.as_deref_mut()).await {
             Err(StoreError::NotFound { key }) if self.past_deletions => match self.deleted_version(&key).await {
                 Some(version) => self.read_unless(&key, wanted, None, Some(&version), pieces).await?,
