@@ -80,3 +80,44 @@ async fn a_body_that_breaks_off_is_asked_for_again_and_then_an_error() {
     assert!(matches!(error, StoreError::Truncated { expected: 100, received: 10, .. }), "{error:?}");
     assert_eq!(store.counts().requests, 3);
 }
+
+#[tokio::test]
+async fn pieces_that_came_are_not_asked_for_again() {
+    const MOST: u64 = 30;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let (say, asked) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut request = [0; 8192];
+            let read = connection.read(&mut request).unwrap();
+            let head = String::from_utf8_lossy(&request[..read]).to_lowercase();
+            let range = head.lines().find_map(|line| line.strip_prefix("range: bytes=")).unwrap();
+            let (start, last) = range.split_once('-').unwrap();
+            let (start, end): (u64, u64) = (start.parse().unwrap(), last.trim().parse::<u64>().unwrap() + 1);
+            say.send((start, end)).unwrap();
+            let head = format!(
+                "HTTP/1.1 206 Partial Content\r\nETag: \"x\"\r\nContent-Type: application/octet-stream\r\n\
+                 Content-Range: bytes {start}-{}/1000\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                end - 1,
+                end - start
+            );
+            let body: Vec<u8> = (start..end.min(start + MOST)).map(|at| u8::try_from(at).unwrap()).collect();
+            let _ = connection.write_all(&[head.as_bytes(), &body].concat());
+        }
+    });
+    let store = Store::connect(&servers::s3(&endpoint, "key", "secret", "bucket")).await.unwrap();
+    let mut pieces = Vec::new();
+    store.get_pieces("key", 10, &[20, 35, 60, 85, 90], &mut |piece| pieces.push(piece.to_vec())).await.unwrap();
+    let between = |start: u8, end: u8| (start..end).collect::<Vec<u8>>();
+    assert_eq!(pieces, [between(10, 20), between(20, 35), between(35, 60), between(60, 85), between(85, 90)]);
+    assert_eq!(asked.try_iter().collect::<Vec<_>>(), [(10, 90), (35, 90), (60, 90)]);
+
+    // One that never comes in one go is given up.
+    pieces.clear();
+    let error = store.get_pieces("key", 0, &[10, 90], &mut |piece| pieces.push(piece.to_vec())).await.unwrap_err();
+    assert!(matches!(error, StoreError::Truncated { .. }), "{error:?}");
+    assert_eq!(pieces, [between(0, 10)]);
+    assert_eq!(asked.try_iter().collect::<Vec<_>>(), [(0, 90), (10, 90), (10, 90), (10, 90)]);
+}

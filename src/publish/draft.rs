@@ -122,19 +122,24 @@ impl Publisher<'_> {
         }
     }
 
-    /// Writes the manifest that is being drafted beside the last packs, and waits for all of them.
+    /// Writes the manifest that is drafted while packs are on their way, and waits for all of them.
     pub(super) async fn write_manifest(
         &self,
         keys: &Keys,
         draft: impl Future<Output = Result<(Row, Ulid, Bytes), PublishError>>,
         uploads: Uploads,
     ) -> Result<(Row, Ulid), PublishError> {
+        let drafted = draft.await;
         let put = async {
-            let (row, id, bytes) = draft.await?;
+            let (row, id, bytes) = drafted?;
             self.store.put(&keys.manifest(id), bytes, Condition::None).await?;
             Ok::<_, PublishError>((row, id))
         };
         // What is on its way arrives before anything is cleaned up, or it would stay for good.
+        if uploads.are_small() {
+            uploads.finish().await?;
+            return put.await;
+        }
         let (put, sent) = futures::future::join(put, uploads.finish()).await;
         let written = put?;
         sent?;

@@ -37,6 +37,8 @@ const CHECKED_AT_ONCE: usize = 2;
 const FIRST_PACK: usize = 1 << 20;
 /// Each next one may be that many times as large, up to [`CLOSE_AT`].
 const RAMP: usize = 4;
+/// Packs of so many bytes are sent in less than a round trip over most lines.
+const SMALL: u64 = 64 << 10;
 /// How often a large file that changes while it is read is read again.
 const LARGE_READS: u32 = 3;
 
@@ -123,11 +125,18 @@ struct Built {
 /// Packs being sent. Ended by [`Uploads::finish`]; dropping it aborts them.
 pub struct Uploads {
     tasks: JoinSet<Result<(), PublishError>>,
+    /// Bytes in them.
+    bytes: u64,
     /// What the lists of files take, until the publication is done with them.
     _lists: Taken,
 }
 
 impl Uploads {
+    /// Whether they have arrived before another connection is open: it takes a round trip, and more with TLS.
+    pub fn are_small(&self) -> bool {
+        self.bytes <= SMALL
+    }
+
     /// Waits for all, also after one has failed: what arrives later would not be cleaned up.
     pub async fn finish(mut self) -> Result<(), PublishError> {
         let mut failed = None;
@@ -189,7 +198,7 @@ impl Packer<'_> {
             self.pack_large(&root, file, &claims, &mut assembler, &mut outcome).await?;
         }
         assembler.close()?;
-        Ok((outcome, Uploads { tasks: assembler.uploads, _lists: lists }))
+        Ok((outcome, Uploads { tasks: assembler.uploads, bytes: assembler.bytes, _lists: lists }))
     }
 
     async fn pack_large(
@@ -343,6 +352,8 @@ struct Assembler<'p, 's> {
     open: PackBuilder,
     held: Taken,
     uploads: JoinSet<Result<(), PublishError>>,
+    /// Bytes in those.
+    bytes: u64,
     checking: Arc<Semaphore>,
     /// Where the open pack is closed, in bytes.
     close_at: usize,
@@ -356,6 +367,7 @@ impl<'p, 's> Assembler<'p, 's> {
             open: PackBuilder::new(Ulid::generate()),
             held: Taken::nothing(),
             uploads: JoinSet::new(),
+            bytes: 0,
             checking: Arc::new(Semaphore::new(CHECKED_AT_ONCE)),
             close_at: FIRST_PACK,
         }
@@ -396,6 +408,7 @@ impl<'p, 's> Assembler<'p, 's> {
         let pack = open.finish()?;
         self.sent.contents.add_pack(&pack);
         self.sent.packs.push(pack.id);
+        self.bytes += pack.bytes.len() as u64;
         let held = std::mem::replace(&mut self.held, Taken::nothing());
         let (store, key) = (self.packer.store.clone(), self.packer.keys.pack(pack.id));
         let checking = self.checking.clone();

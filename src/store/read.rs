@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::error::{is_not_modified, short};
 use super::{ETag, Object, Store, StoreError};
 
-/// How often a body that broke off is asked for.
+/// How often a body that broke off is asked for, unless some of it was of use.
 const READ_ATTEMPTS: u32 = 3;
 /// Room that is made at once for what is announced, in bytes: the announcement is the server's.
 const ROOM: u64 = 32 << 20;
@@ -178,12 +178,16 @@ impl Store {
         let mut left = READ_ATTEMPTS;
         loop {
             left -= 1;
-            let wanted = match (&pieces, wanted) {
+            let given = pieces.as_ref().map(|pieces| pieces.start);
+            let wanted = match (given, wanted) {
                 // What was given away does not come again.
-                (Some(pieces), Wanted::Range(_, end)) => Wanted::Range(pieces.start, end),
+                (Some(start), Wanted::Range(_, end)) => Wanted::Range(start, end),
                 _ => wanted,
             };
             match self.read_once(key, wanted, known, version, pieces.as_deref_mut()).await {
+                Err(StoreError::Truncated { .. }) if pieces.as_ref().map(|pieces| pieces.start) > given => {
+                    left = READ_ATTEMPTS;
+                }
                 Err(StoreError::Truncated { .. }) if left > 0 => {}
                 other => return other,
             }
