@@ -247,3 +247,32 @@ async fn slow_two_hundred_workspaces_at_once_stay_apart_on_seaweedfs() {
     let server = Server::seaweedfs();
     workspaces_at_once(server.settings("workspaces")).await;
 }
+
+/// The store in the same process reads its files on the same few threads that unpack what it sends.
+#[test]
+fn a_download_holds_no_thread_while_it_waits() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(2).build().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let mut content = vec![0; 40 << 20];
+    fastrand::Rng::with_seed(7).fill(&mut content);
+    let source = home.path().join("source");
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("large.bin"), &content).unwrap();
+    let work = async {
+        let store = Store::connect(&StoreSettings::embedded(&home.path().join("data"), "workspaces")).await.unwrap();
+        let (cache, budget) = (Cache::at(None), Budget::default());
+        let publisher = Publisher {
+            store: &store,
+            cache: &cache,
+            budget: &budget,
+            observer: Arc::new(Silent),
+            consent: WriteConsent { yes: true, single_writer: false, ask: &|_| false },
+            committing: Arc::default(),
+        };
+        publisher.publish(&Publication::of("app".parse().unwrap(), source)).await.unwrap();
+        let fetcher = Fetcher { store: &store, cache: &cache, budget: &budget, observer: Arc::new(Silent) };
+        fetcher.checkout(&"app".parse().unwrap(), &home.path().join("copy"), CheckoutOptions::default()).await.unwrap();
+    };
+    runtime.block_on(async { tokio::time::timeout(Duration::from_mins(1), Box::pin(work)).await }).unwrap();
+    assert!(std::fs::read(home.path().join("copy/large.bin")).unwrap() == content);
+}

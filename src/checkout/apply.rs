@@ -13,7 +13,7 @@ use super::stage::Stage;
 use super::state::{Ours, Put, State};
 use super::target::{Found, Target, look_at, remove};
 use super::{CheckoutError, Placed, spelling};
-use crate::cache::PathMap;
+use crate::cache::{PathMap, nanoseconds_now};
 use crate::format::{Kind, Manifest};
 
 /// A link in the making, on the stage.
@@ -108,19 +108,20 @@ impl Applying<'_> {
         let mut placed = Vec::new();
         for path in stage.new_folders() {
             let (parent, last) = self.parent(path)?;
-            placed.push(stage.put_folder(path, parent, last).map_err(target.error("create", path))?);
+            placed.push(stage.put_folder(path, parent, last));
         }
         for staged in stage.files() {
             let entry = &manifest.entries[staged.entry];
             let path = entry.path.as_str();
-            let stat = if staged.folder.is_some_and(|folder| placed[folder]) {
-                staged.stat()
+            let seen = if staged.folder.is_some_and(|folder| placed[folder]) {
+                staged.seen()
             } else {
                 let (parent, last) = self.parent(path)?;
-                Some(stage.put(staged, parent, last).map_err(target.error("replace", path))?)
+                let stat = stage.put(staged, parent, last).map_err(target.error("replace", path))?;
+                Some((stat, nanoseconds_now()))
             };
-            if let (Kind::File { hash, .. }, Some(stat)) = (&entry.kind, stat) {
-                self.index.insert(path, stat, crate::cache::nanoseconds_now(), *hash);
+            if let (Kind::File { hash, .. }, Some((stat, when))) = (&entry.kind, seen) {
+                self.index.insert(path, stat, when, *hash);
             }
             self.applied.written += 1;
             self.applied.written_bytes += entry.size();

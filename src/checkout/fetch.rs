@@ -1,24 +1,24 @@
 //! Fetching: ranges of packs, as many at once as the byte budget allows, decoded and staged on all cores while they come.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures::stream::{self, TryStreamExt};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
+use tokio_util::task::TaskTracker;
 
 use super::packs::{Packs, Reads};
 use super::ranges::{FrameRange, ranges};
 use super::stage::{Stage, StageError};
 use super::{CheckoutError, Fetcher};
 use crate::format::{Manifest, pack};
-use crate::output::{Observer, Phase};
+use crate::output::Phase;
 
 /// Most requests at once; the byte budget is mostly tighter.
 const REQUESTS: usize = 32;
 
-/// Brings everything onto the stage that is not there yet.
+/// Brings everything onto the stage that is not there yet. Once this has returned, nothing is written there any more.
 pub async fn fetch(
     fetcher: &Fetcher<'_>,
     packs: &Packs<'_>,
@@ -27,9 +27,14 @@ pub async fn fetch(
 ) -> Result<(), CheckoutError> {
     fetcher.observer.phase(Phase { verb: "Downloading", total: Some(stage.missing_bytes()) });
     let ranges = ranges(manifest, &stage.frames());
-    stream::iter(ranges.into_iter().map(Ok))
-        .try_for_each_concurrent(REQUESTS, |range| fetch_range(fetcher, packs, manifest, stage, range))
-        .await?;
+    let unpacking = TaskTracker::new();
+    let fetching = Fetching { fetcher, packs, manifest, stage, unpacking: &unpacking };
+    let fetched =
+        stream::iter(ranges.into_iter().map(Ok)).try_for_each_concurrent(REQUESTS, |range| fetching.range(range)).await;
+    // Where one range has failed, pieces of others are still being written.
+    unpacking.close();
+    unpacking.wait().await;
+    fetched?;
     let (manifest, stage) = (manifest.clone(), stage.clone());
     spawn_blocking(move || {
         stage.make_empty_files(&manifest)?;
@@ -44,64 +49,74 @@ pub async fn fetch(
     .await?
 }
 
-async fn fetch_range(
-    fetcher: &Fetcher<'_>,
-    packs: &Packs<'_>,
-    manifest: &Arc<Manifest>,
-    stage: &Arc<Stage>,
-    range: FrameRange,
-) -> Result<(), CheckoutError> {
-    let largest = range.frames.iter().map(|&frame| manifest.frames[frame as usize].raw).max().unwrap_or(0);
-    let _held = fetcher.budget.take(range.end - range.start + u64::from(largest)).await;
-    let key = packs.key(manifest.packs[range.pack as usize].id);
-    let mut reads = Reads::of(fetcher.store, fetcher.observer.as_ref());
-    let pieces = range.pieces(manifest);
-    let ends: Vec<u64> = pieces.iter().map(|piece| piece.end).collect();
-    let pieces: Arc<[FrameRange]> = pieces.into();
-    // Pieces that are right and written. They don't come again where a later one has to.
-    let done = Arc::new(AtomicUsize::new(0));
-    loop {
-        let from = done.load(Ordering::Acquire);
-        let start = from.checked_sub(1).map_or(range.start, |last| ends[last]);
-        let (come, coming) = mpsc::unbounded_channel();
-        let unpacking = {
-            let (manifest, stage, pieces, done) = (manifest.clone(), stage.clone(), pieces.clone(), done.clone());
-            let observer = fetcher.observer.clone();
-            spawn_blocking(move || unpack_all(&manifest, &stage, &pieces, &done, coming, observer.as_ref()))
-        };
-        // Whoever unpacks may have given up.
-        let read = reads.next_pieces(&key, start, &ends[from..], &mut |piece| drop(come.send(piece))).await;
-        drop(come);
-        // Nothing is written any more once this has returned.
-        let outcome = unpacking.await?;
-        read?;
-        match outcome {
-            Ok(()) => return Ok(()),
-            Err(StageError::Checkout(error)) => return Err(error),
-            Err(StageError::Damaged { .. }) if reads.again(&key) => {}
-            Err(StageError::Damaged { entry, reason }) => {
-                let path = manifest.entries[entry].path.to_string();
-                return Err(CheckoutError::Damaged { key, reason, path });
+struct Fetching<'a> {
+    fetcher: &'a Fetcher<'a>,
+    packs: &'a Packs<'a>,
+    manifest: &'a Arc<Manifest>,
+    stage: &'a Arc<Stage>,
+    unpacking: &'a TaskTracker,
+}
+
+impl Fetching<'_> {
+    async fn range(&self, range: FrameRange) -> Result<(), CheckoutError> {
+        let largest = range.frames.iter().map(|&frame| self.manifest.frames[frame as usize].raw).max().unwrap_or(0);
+        let _held = self.fetcher.budget.take(range.end - range.start + u64::from(largest)).await;
+        let key = self.packs.key(self.manifest.packs[range.pack as usize].id);
+        let mut reads = Reads::of(self.fetcher.store, self.fetcher.observer.as_ref());
+        let pieces: Vec<_> = range.pieces(self.manifest).into_iter().map(Arc::new).collect();
+        let ends: Vec<u64> = pieces.iter().map(|piece| piece.end).collect();
+        // Pieces that are right and written don't come again where a later one has to.
+        let mut done = 0;
+        loop {
+            let (start, missing) = (pieces[done].start, &ends[done..]);
+            let (come, mut coming) = mpsc::unbounded_channel();
+            let (broken, outcome) = {
+                let reading = async {
+                    // Whoever unpacks may have given up.
+                    let read = reads.next_pieces(&key, start, missing, &mut |piece| drop(come.send(piece))).await;
+                    drop(come);
+                    read.err()
+                };
+                let unpacking = self.unpack_all(&pieces, &mut done, &mut coming);
+                tokio::pin!(reading, unpacking);
+                tokio::select! {
+                    // Either all is there, or the rest is of no use.
+                    outcome = &mut unpacking => (None, outcome),
+                    broken = &mut reading => (broken, unpacking.await),
+                }
+            };
+            match outcome {
+                Ok(()) if done == pieces.len() => return Ok(()),
+                // What is missing is told once all ranges are read.
+                Ok(()) => return broken.map_or(Ok(()), |error| Err(error.into())),
+                Err(StageError::Checkout(error)) => return Err(error),
+                Err(StageError::Damaged { .. }) if reads.again(&key) => {}
+                Err(StageError::Damaged { entry, reason }) => {
+                    let path = self.manifest.entries[entry].path.to_string();
+                    return Err(CheckoutError::Damaged { key, reason, path });
+                }
             }
         }
     }
-}
 
-/// Unpacks a range's pieces as they come: one after the other, so that no more is unpacked at once than was asked of the budget.
-fn unpack_all(
-    manifest: &Manifest,
-    stage: &Stage,
-    pieces: &[FrameRange],
-    done: &AtomicUsize,
-    mut coming: mpsc::UnboundedReceiver<Bytes>,
-    observer: &dyn Observer,
-) -> Result<(), StageError> {
-    for piece in &pieces[done.load(Ordering::Acquire)..] {
-        let Some(bytes) = coming.blocking_recv() else { break };
-        observer.advance(unpack(manifest, stage, piece, &bytes)?);
-        done.fetch_add(1, Ordering::Release);
+    /// Unpacks pieces as they come: one after the other, so that no more is unpacked at once than was asked of the budget. No
+    /// thread waits for the network meanwhile.
+    async fn unpack_all(
+        &self,
+        pieces: &[Arc<FrameRange>],
+        done: &mut usize,
+        coming: &mut mpsc::UnboundedReceiver<Bytes>,
+    ) -> Result<(), StageError> {
+        while *done < pieces.len() {
+            let Some(bytes) = coming.recv().await else { break };
+            let (manifest, stage, piece) = (self.manifest.clone(), self.stage.clone(), pieces[*done].clone());
+            let unpacked = self.unpacking.spawn_blocking(move || unpack(&manifest, &stage, &piece, &bytes));
+            let written = unpacked.await.map_err(|error| StageError::Checkout(error.into()))??;
+            self.fetcher.observer.advance(written);
+            *done += 1;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn unpack(manifest: &Manifest, stage: &Stage, range: &FrameRange, bytes: &Bytes) -> Result<u64, StageError> {

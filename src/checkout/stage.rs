@@ -24,6 +24,7 @@ use super::plan::{Plan, digest_of};
 use super::target::{
     Found, Target, create, folder_in, look_at, make_folders, open_folder, open_to_read, open_to_write, remove,
 };
+use crate::cache::nanoseconds_now;
 use crate::format::{Content, Entry, Hash, Kind, Manifest, Part};
 use crate::source::Stat;
 use whole::{There, Whole};
@@ -32,6 +33,8 @@ use whole::{There, Whole};
 const STAGE: &str = "stage";
 /// Below it, folders that are put in place as a whole, at the paths that they will have.
 const NEW: &str = "new";
+/// Longest path below [`NEW`], in bytes: what is before it counts for what the kernel takes, too.
+const LONGEST: usize = 4_000;
 
 /// A file to be staged.
 #[derive(Debug)]
@@ -44,19 +47,18 @@ pub struct Staged {
     name: String,
     /// What is known of its digest, where it is cut.
     whole: Option<Box<Whole>>,
-    /// What it looks like, once it lies there, verified.
-    ready: OnceLock<Stat>,
+    /// What it looks like, and when that was seen, once it lies there, verified.
+    ready: OnceLock<(Stat, i64)>,
 }
 
 impl Staged {
-    /// What it looks like, once it lies there, verified: still the same in a folder that was put in place.
-    pub fn stat(&self) -> Option<Stat> {
+    /// What it looks like, and when that was seen, once it lies there, verified: still the same in a folder that was put in place.
+    pub fn seen(&self) -> Option<(Stat, i64)> {
         self.ready.get().copied()
     }
 
     fn is_ready(&self, stat: Stat) {
-        // Whoever brings it twice has brought the same.
-        let _ = self.ready.set(stat);
+        let _ = self.ready.set((stat, nanoseconds_now()));
     }
 }
 
@@ -107,37 +109,61 @@ struct NewFolders<'a> {
     /// Folders that are there.
     there: HashSet<&'a str>,
     found: Vec<&'a str>,
+    /// The last one that is not there, and has to be made where it belongs.
+    apart: Option<&'a str>,
 }
 
 impl<'a> NewFolders<'a> {
+    fn of(target: &'a Target) -> Self {
+        Self { target, there: HashSet::new(), found: Vec::new(), apart: None }
+    }
+
     /// That in which a file lies; paths come in order.
     fn around(&mut self, path: &'a str) -> Result<Option<usize>, CheckoutError> {
-        if let Some(last) = self.found.last()
-            && path.strip_prefix(last).is_some_and(|rest| rest.starts_with('/'))
-        {
+        let holds = |folder: &&str| path.strip_prefix(*folder).is_some_and(|rest| rest.starts_with('/'));
+        if self.found.last().is_some_and(holds) {
             return Ok(Some(self.found.len() - 1));
+        }
+        if self.apart.as_ref().is_some_and(holds) || path.len() > LONGEST {
+            return Ok(None);
         }
         for (slash, _) in path.match_indices('/') {
             let folder = &path[..slash];
             if self.there.contains(folder) {
                 continue;
             }
-            let look = || -> Result<Found, Errno> {
+            let look = || -> Result<_, Errno> {
                 let (parent, name) = self.target.parent(folder)?;
-                look_at(&parent, name)
+                let found = look_at(&parent, name)?;
+                Ok((found, found == Found::Nothing && gives_to_new(&parent)?))
             };
             match look().map_err(self.target.error("look at", folder))? {
-                Found::Directory => self.there.insert(folder),
-                Found::Nothing => {
+                (Found::Directory, _) => self.there.insert(folder),
+                (Found::Nothing, false) => {
                     self.found.push(folder);
                     return Ok(Some(self.found.len() - 1));
                 }
-                // It goes first.
-                Found::File(_) | Found::Link | Found::Special | Found::Obstructed => return Ok(None),
+                // Something else that is there goes first.
+                _ => {
+                    self.apart = Some(folder);
+                    return Ok(None);
+                }
             };
         }
         Ok(None)
     }
+}
+
+/// Whether a folder gives what is made in it something that the stage wouldn't: its group, or rights of others.
+fn gives_to_new(folder: &OwnedFd) -> Result<bool, Errno> {
+    if Mode::from_raw_mode(rustix::fs::fstat(folder)?.st_mode).contains(Mode::SGID) {
+        return Ok(true);
+    }
+    #[cfg(target_os = "linux")]
+    if let Ok(1..) = rustix::fs::fgetxattr(folder, "system.posix_acl_default", &mut [0_u8; 0][..]) {
+        return Ok(true);
+    }
+    Ok(false)
 }
 
 impl Stage {
@@ -155,13 +181,15 @@ impl Stage {
             reason: "its `.workspace/stage` is not a folder of ours".to_owned(),
         })?;
         let above = rustix::io::fcntl_dupfd_cloexec(target.state(), 0).map_err(failed)?;
-        let mut new = NewFolders { target, there: HashSet::new(), found: Vec::new() };
+        let mut new = NewFolders::of(target);
         let mut files = Vec::with_capacity(plan.write.len());
         let mut copies: HashMap<Hash, u32> = HashMap::new();
         for &at in &plan.write {
             let Entry { path, kind: Kind::File { hash, content, .. } } = &manifest.entries[at] else { continue };
-            // Where several spellings are one folder, it is found by none of them alone.
-            let around = if plan.wanted.is_none() { new.around(path.as_str())? } else { None };
+            // Where several spellings are one folder, it is found by none of them alone: of letters that are composed or not, macOS
+            // takes them for one even where case counts.
+            let one_spelling = cfg!(target_os = "linux") && plan.wanted.is_none();
+            let around = if one_spelling { new.around(path.as_str())? } else { None };
             let name = if around.is_some() {
                 format!("{NEW}/{path}")
             } else {
@@ -252,8 +280,8 @@ impl Stage {
                 match look_at(&open, name.as_c_str())
                     .map_err(|error| CheckoutError::io("look at", shown())(error.into()))?
                 {
+                    Found::Directory if path.is_some() => folders.extend(path),
                     // None of ours has a name that isn't UTF-8.
-                    Found::Directory => folders.extend(path),
                     _ if path.as_deref().map_or(Ok(false), &mut keep)? => {}
                     _ => remove(&open, name.as_c_str()).map_err(CheckoutError::io("remove", shown()))?,
                 }
@@ -347,6 +375,10 @@ impl Stage {
         place: &Place,
         content: &[u8],
     ) -> Result<(), StageError> {
+        // Of a piece that is read again, this was right before.
+        if staged.ready.get().is_some() || place.written.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let Some(whole) = &staged.whole else {
             let stat = self.write_whole(hand, entry, &staged.name, content).map_err(StageError::Checkout)?;
             staged.is_ready(stat);
@@ -358,9 +390,7 @@ impl Stage {
             open_to_write(folder, name, OFlags::empty())?.write_all_at(content, place.offset)
         };
         write().map_err(|error| StageError::Checkout(CheckoutError::io("write", &path)(error)))?;
-        if place.written.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
+        place.written.store(true, Ordering::Release);
         // The parts are right one by one; whether they make up the file only the whole tells.
         let digest = whole
             .with(place.offset, content, entry.size(), || self.open_to_read(&staged.name))
@@ -412,26 +442,19 @@ impl Stage {
         self.files.iter().find(|staged| staged.ready.get().is_none()).map(|staged| staged.entry)
     }
 
-    /// Puts a new folder in place, with all that was staged in it. False where it can't be done at once, as when something
-    /// stands there by now.
-    pub fn put_folder(&self, folder: &str, parent: &OwnedFd, name: &str) -> Result<bool, Errno> {
+    /// Puts a new folder in place, with all that was staged in it. False where its files have to come one by one: something
+    /// stands there by now, or the file system has no such thing.
+    pub fn put_folder(&self, folder: &str, parent: &OwnedFd, name: &str) -> bool {
         let staged = join(NEW, folder);
         let (above, last) = split(&staged);
-        match rustix::fs::renameat(folder_in(&self.folder, above)?, last, parent, name) {
-            Ok(()) => Ok(true),
-            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR | Errno::XDEV) => Ok(false),
-            Err(error) => Err(error),
-        }
+        let put = || rename_new(&folder_in(&self.folder, above)?, last, parent, name);
+        put().inspect_err(|error| tracing::debug!(folder, %error, "not put in place as a whole")).is_ok()
     }
 
     /// Puts a file in place, and says what it looks like.
     pub fn put(&self, staged: &Staged, parent: &OwnedFd, name: &str) -> Result<Stat, Errno> {
         let (above, last) = split(&staged.name);
-        if above.is_empty() {
-            rustix::fs::renameat(&self.folder, last, parent, name)?;
-        } else {
-            rustix::fs::renameat(folder_in(&self.folder, above)?, last, parent, name)?;
-        }
+        rustix::fs::renameat(folder_in(&self.folder, above)?, last, parent, name)?;
         rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| Stat::of_raw(&stat))
     }
 
@@ -472,6 +495,17 @@ impl<'s> Hand<'s> {
         let (_, open) = self.open.insert((folder, open));
         Ok((&*open, last))
     }
+}
+
+/// Gives something a name that nothing has yet.
+#[cfg(target_os = "linux")]
+fn rename_new(from: &OwnedFd, name: &str, to: &OwnedFd, new: &str) -> Result<(), Errno> {
+    rustix::fs::renameat_with(from, name, to, new, rustix::fs::RenameFlags::NOREPLACE)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn rename_new(_: &OwnedFd, _: &str, _: &OwnedFd, _: &str) -> Result<(), Errno> {
+    Err(Errno::NOTSUP)
 }
 
 /// The folder of a path, and the name in it.
@@ -516,6 +550,7 @@ fn dress(file: &File, entry: &Entry) -> io::Result<Stat> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 
     use super::*;
@@ -660,13 +695,13 @@ mod tests {
         for (frame, (_, content)) in (0..).zip(FILES) {
             stage.take(&manifest, frame, content).unwrap();
         }
-        // Somebody was quicker: what is theirs stays, and the files come one by one.
+        // Somebody was quicker: the folder is theirs, though it is empty, and the files come one by one.
         fs::create_dir(folder.path().join("h")).unwrap();
-        fs::write(folder.path().join("h/theirs"), "").unwrap();
+        let theirs = fs::metadata(folder.path().join("h")).unwrap().ino();
         let parent = target.folder("a").unwrap();
-        assert!(stage.put_folder("a/b", &parent, "b").unwrap());
+        assert!(stage.put_folder("a/b", &parent, "b"));
         let root = target.folder("").unwrap();
-        assert!(!stage.put_folder("h", &root, "h").unwrap());
+        assert!(!stage.put_folder("h", &root, "h"));
         for staged in stage.files().filter(|staged| staged.folder != Some(0)) {
             let (parent, name) = target.parent(FILES[staged.entry].0).unwrap();
             stage.put(staged, &parent, name).unwrap();
@@ -679,14 +714,27 @@ mod tests {
             assert_eq!(metadata.permissions().mode() & 0o777, if staged.entry == 1 { 0o755 } else { 0o644 });
             if staged.folder == Some(0) {
                 let stat = Stat::of_raw(&rustix::fs::lstat(&path).unwrap());
-                assert_eq!(staged.stat(), Some(stat));
+                assert_eq!(staged.seen().unwrap().0, stat);
             }
         }
+        assert_eq!(fs::metadata(folder.path().join("h")).unwrap().ino(), theirs);
         fs::remove_dir(folder.path().join(".workspace")).unwrap();
         assert_eq!(
             files_below(folder.path()),
-            ["a/", "a/b/", "a/b/c.txt", "a/b/d/", "a/b/d/e.sh", "a/f.txt", "g.txt", "h/", "h/i.txt", "h/theirs"]
+            ["a/", "a/b/", "a/b/c.txt", "a/b/d/", "a/b/d/e.sh", "a/f.txt", "g.txt", "h/", "h/i.txt"]
         );
+    }
+
+    #[test]
+    fn what_gets_its_group_from_its_parent_is_made_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let shared = folder.path().join("a");
+        fs::create_dir(&shared).unwrap();
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o2775)).unwrap();
+        let target = Target::open(folder.path()).unwrap();
+        let (manifest, plan) = apart(FILES);
+        let stage = Stage::open(&target, &manifest, &plan).unwrap();
+        assert_eq!(stage.new_folders().collect::<Vec<_>>(), ["h"]);
     }
 
     #[test]

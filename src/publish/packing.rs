@@ -37,7 +37,7 @@ const CHECKED_AT_ONCE: usize = 2;
 const FIRST_PACK: usize = 1 << 20;
 /// Each next one may be that many times as large, up to [`CLOSE_AT`].
 const RAMP: usize = 4;
-/// Packs of so many bytes are sent in less than a round trip over most lines.
+/// Packs of so many bytes take about as long to send as another connection takes to open, with its handshakes.
 const SMALL: u64 = 64 << 10;
 /// How often a large file that changes while it is read is read again.
 const LARGE_READS: u32 = 3;
@@ -132,7 +132,7 @@ pub struct Uploads {
 }
 
 impl Uploads {
-    /// Whether they have arrived before another connection is open: it takes a round trip, and more with TLS.
+    /// Whether they have arrived before another connection would be open.
     pub fn are_small(&self) -> bool {
         self.bytes <= SMALL
     }

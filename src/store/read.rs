@@ -251,6 +251,10 @@ impl Store {
                     body.extend_from_slice(&piece);
                 }
                 None => break,
+                // What was wanted is there.
+                Some(Err(_)) if pieces.as_ref().is_some_and(|pieces| pieces.ends.is_empty()) => {
+                    return Ok(Some(Came { object: Object { body: body.freeze(), etag }, total }));
+                }
                 Some(Err(error)) => {
                     tracing::debug!(key, %error, "the body broke off");
                     let expected = expected.unwrap_or(received + 1);
