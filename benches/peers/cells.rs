@@ -149,7 +149,8 @@ impl Bench {
             if wanted {
                 done(self.measure(scenario, &tree, &server, &link, &mut places));
             } else if needed {
-                for place in &mut places {
+                // What is bare leaves nothing behind that anything could follow.
+                for place in places.iter_mut().filter(|place| place.worker.tool != Tool::Bare) {
                     self.fresh(place, scenario, 1, &server);
                     untimed(place, scenario.work, &tree, &server);
                 }
