@@ -140,11 +140,7 @@ impl Worker {
 
     /// What must be there before the first upload, and isn't measured: buckets, and restic's repository.
     pub fn prepare(&self, server: &Server) {
-        let run = |program: &Path, arguments: &[&str]| {
-            let mut command = self.command(server, &server.endpoint, program);
-            let output = command.args(arguments).output().unwrap();
-            assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-        };
+        let run = |program: &Path, arguments: &[&str]| self.run(server, &server.endpoint, program, arguments);
         std::fs::create_dir_all(&self.home).unwrap();
         match self.tool {
             // The bucket has its record: the probe of what the server can do comes once in the life of a bucket.
@@ -165,8 +161,13 @@ impl Worker {
         let other = self.home.join("other");
         std::fs::create_dir_all(&other).unwrap();
         std::fs::write(other.join("a.txt"), endpoint).unwrap();
-        let mut command = self.command(server, endpoint, &self.binary);
-        let output = command.args(["upload", "other", other.to_str().unwrap(), "--yes"]).output().unwrap();
+        self.run(server, endpoint, &self.binary, &["upload", "other", other.to_str().unwrap(), "--yes"]);
+    }
+
+    /// Does something that isn't measured.
+    fn run(&self, server: &Server, endpoint: &str, program: &Path, arguments: &[&str]) {
+        let mut command = self.command(server, endpoint, program);
+        let output = command.args(arguments).output().unwrap();
         assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 

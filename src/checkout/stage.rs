@@ -7,7 +7,6 @@
 mod whole;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -16,13 +15,14 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::CheckoutError;
 use super::plan::{Plan, digest_of};
 use super::target::{
-    Found, Target, create, folder_in, look_at, make_folders, open_folder, open_to_read, open_to_write, remove,
+    Found, Target, create, folder_in, list_in, look_at, make_folders, open_folder, open_to_read, open_to_write,
+    parent_in, remove,
 };
 use crate::cache::nanoseconds_now;
 use crate::format::{Content, Entry, Hash, Kind, Manifest, Part};
@@ -57,7 +57,7 @@ impl Staged {
         self.ready.get().copied()
     }
 
-    fn is_ready(&self, stat: Stat) {
+    fn set_ready(&self, stat: Stat) {
         let _ = self.ready.set((stat, nanoseconds_now()));
     }
 }
@@ -238,7 +238,7 @@ impl Stage {
             match self.there(manifest, staged) {
                 Ok(There::All) => {
                     let stat = self.dress(&manifest.entries[staged.entry], name)?;
-                    staged.is_ready(stat);
+                    staged.set_ready(stat);
                 }
                 Ok(There::Parts(offsets)) => {
                     parts.insert(number, offsets);
@@ -268,29 +268,29 @@ impl Stage {
         let mut next = 0;
         while let Some(folder) = folders.get(next).cloned() {
             next += 1;
-            let read = CheckoutError::io("read", self.path.join(&folder));
-            let list = || -> io::Result<_> {
+            let list = || {
                 let open = folder_in(&self.folder, &folder)?;
-                Ok((names_in(&open)?, open))
+                Ok((list_in(&open)?, open))
             };
-            let (names, open) = list().map_err(read)?;
-            for name in names {
-                let path = name.to_str().ok().map(|name| join(&folder, name));
-                let shown = || self.path.join(&folder).join(name.to_string_lossy().as_ref());
-                match look_at(&open, name.as_c_str())
-                    .map_err(|error| CheckoutError::io("look at", shown())(error.into()))?
-                {
+            let listed: Result<_, Errno> = list();
+            let (listing, open) =
+                listed.map_err(|error| CheckoutError::io("read", self.path.join(&folder))(error.into()))?;
+            for (name, found) in listing {
+                let path = str::from_utf8(&name).ok().map(|name| join(&folder, name));
+                match found {
                     Found::Directory if path.is_some() => folders.extend(path),
                     // None of ours has a name that isn't UTF-8.
                     _ if path.as_deref().map_or(Ok(false), &mut keep)? => {}
-                    _ => remove(&open, name.as_c_str()).map_err(CheckoutError::io("remove", shown()))?,
+                    _ => remove(&open, &name[..]).map_err(|error| {
+                        let shown = self.path.join(&folder).join(String::from_utf8_lossy(&name).as_ref());
+                        CheckoutError::io("remove", shown)(error)
+                    })?,
                 }
             }
         }
         // What lies in a folder comes after it.
         for folder in folders.iter().skip(1).rev() {
-            let (parent, name) = folder.rsplit_once('/').unwrap_or(("", folder));
-            if let Ok(parent) = folder_in(&self.folder, parent) {
+            if let Ok((parent, name)) = parent_in(&self.folder, folder) {
                 // Not empty: something was kept.
                 let _ = rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR);
             }
@@ -339,7 +339,7 @@ impl Stage {
         for staged in &self.files {
             let entry = &manifest.entries[staged.entry];
             if matches!(&entry.kind, Kind::File { content: Content::Empty, .. }) && staged.ready.get().is_none() {
-                staged.is_ready(self.write_whole(&mut hand, entry, &staged.name, b"")?);
+                staged.set_ready(self.write_whole(&mut hand, entry, &staged.name, b"")?);
             }
         }
         Ok(())
@@ -381,7 +381,7 @@ impl Stage {
         }
         let Some(whole) = &staged.whole else {
             let stat = self.write_whole(hand, entry, &staged.name, content).map_err(StageError::Checkout)?;
-            staged.is_ready(stat);
+            staged.set_ready(stat);
             return Ok(());
         };
         let path = self.shown(&staged.name);
@@ -403,7 +403,7 @@ impl Stage {
                 reason: "its parts do not add up to its digest".to_owned(),
             }));
         }
-        staged.is_ready(self.dress(entry, &staged.name).map_err(StageError::Checkout)?);
+        staged.set_ready(self.dress(entry, &staged.name).map_err(StageError::Checkout)?);
         Ok(())
     }
 
@@ -424,17 +424,16 @@ impl Stage {
     }
 
     fn dress(&self, entry: &Entry, name: &str) -> Result<Stat, CheckoutError> {
-        let (parent, last) = split(name);
-        folder_in(&self.folder, parent)
+        parent_in(&self.folder, name)
             .map_err(io::Error::from)
-            .and_then(|folder| open_to_write(folder, last, OFlags::empty()))
+            .and_then(|(folder, last)| open_to_write(folder, last, OFlags::empty()))
             .and_then(|file| dress(&file, entry))
             .map_err(CheckoutError::io("write", self.shown(name)))
     }
 
     fn open_to_read(&self, name: &str) -> io::Result<File> {
-        let (parent, last) = split(name);
-        open_to_read(folder_in(&self.folder, parent)?, last)
+        let (folder, last) = parent_in(&self.folder, name)?;
+        open_to_read(folder, last)
     }
 
     /// An entry that does not lie there, verified; nothing when all do.
@@ -446,15 +445,17 @@ impl Stage {
     /// stands there by now, or the file system has no such thing.
     pub fn put_folder(&self, folder: &str, parent: &OwnedFd, name: &str) -> bool {
         let staged = join(NEW, folder);
-        let (above, last) = split(&staged);
-        let put = || rename_new(&folder_in(&self.folder, above)?, last, parent, name);
+        let put = || {
+            let (above, last) = parent_in(&self.folder, &staged)?;
+            rename_new(&above, last, parent, name)
+        };
         put().inspect_err(|error| tracing::debug!(folder, %error, "not put in place as a whole")).is_ok()
     }
 
     /// Puts a file in place, and says what it looks like.
     pub fn put(&self, staged: &Staged, parent: &OwnedFd, name: &str) -> Result<Stat, Errno> {
-        let (above, last) = split(&staged.name);
-        rustix::fs::renameat(folder_in(&self.folder, above)?, last, parent, name)?;
+        let (above, last) = parent_in(&self.folder, &staged.name)?;
+        rustix::fs::renameat(above, last, parent, name)?;
         rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| Stat::of_raw(&stat))
     }
 
@@ -478,7 +479,7 @@ impl<'s> Hand<'s> {
 
     /// The folder of a file, made if need be, and the file's name in it.
     fn at(&mut self, name: &'s str) -> io::Result<(&OwnedFd, &'s str)> {
-        let (folder, last) = split(name);
+        let (folder, last) = name.rsplit_once('/').unwrap_or(("", name));
         if folder.is_empty() {
             return Ok((&self.stage.folder, last));
         }
@@ -508,25 +509,8 @@ fn rename_new(_: &OwnedFd, _: &str, _: &OwnedFd, _: &str) -> Result<(), Errno> {
     Err(Errno::NOTSUP)
 }
 
-/// The folder of a path, and the name in it.
-fn split(path: &str) -> (&str, &str) {
-    path.rsplit_once('/').unwrap_or(("", path))
-}
-
 fn join(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
-}
-
-fn names_in(folder: &OwnedFd) -> io::Result<Vec<CString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name != c"." && name != c".." {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
 }
 
 fn mode_of(entry: &Entry) -> Mode {

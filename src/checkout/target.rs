@@ -139,8 +139,7 @@ impl Target {
 
     /// Opens the folder that holds `path`, and splits off the name.
     pub fn parent<'p>(&self, path: &'p str) -> Result<(OwnedFd, &'p str), Errno> {
-        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        Ok((self.folder(parent)?, name))
+        parent_in(&self.root, path)
     }
 
     /// What a file looks like. Nothing where none stands, or no folder on the way.
@@ -184,15 +183,7 @@ impl Target {
 
     /// Names in a folder, sorted.
     pub fn list(&self, path: &str) -> Result<Vec<(Vec<u8>, Found)>, Errno> {
-        let folder = self.folder(path)?;
-        let mut listing = Vec::new();
-        for entry in Dir::read_from(&folder)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                listing.push((name.to_vec(), look_at(&folder, entry.file_name())?));
-            }
-        }
+        let mut listing = list_in(&self.folder(path)?)?;
         listing.sort_by(|one, other| one.0.cmp(&other.0));
         Ok(listing)
     }
@@ -203,12 +194,31 @@ pub fn folder_in(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
     if path.is_empty() { rustix::io::fcntl_dupfd_cloexec(root, 0) } else { beneath(root, path) }
 }
 
+/// Opens the folder beneath another that holds `path`, and splits off the name. Never through a link.
+pub fn parent_in<'p>(root: &OwnedFd, path: &'p str) -> Result<(OwnedFd, &'p str), Errno> {
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    Ok((folder_in(root, parent)?, name))
+}
+
+/// Names in an open folder, and what stands there.
+pub fn list_in(folder: &OwnedFd) -> Result<Vec<(Vec<u8>, Found)>, Errno> {
+    let mut listing = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            listing.push((name.to_vec(), look_at(folder, entry.file_name())?));
+        }
+    }
+    Ok(listing)
+}
+
 /// Makes a folder beneath another, and those on the way, as far as they are missing. Never through a link.
 pub fn make_folders(root: &OwnedFd, path: &str) -> Result<(), Errno> {
     let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
     for end in ends {
-        let (parent, name) = path[..end].rsplit_once('/').unwrap_or(("", &path[..end]));
-        match rustix::fs::mkdirat(folder_in(root, parent)?, name, Mode::from_raw_mode(0o755)) {
+        let (parent, name) = parent_in(root, &path[..end])?;
+        match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error),
         }
