@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::super::lease::{Asking, Standing};
 use super::super::observe::{Observed, ReconcileError};
 use super::super::plan::Who;
-use super::super::situation::{InsidePhase, ReleaseCommand, Role, Target};
+use super::super::situation::{Container, InsidePhase, ReleaseCommand, Role, Target};
 use super::super::{Monitor, labels, lock};
 use crate::application::Plan;
 use crate::compose::release::{
@@ -16,7 +16,7 @@ use crate::compose::release::{
     secret_variable,
 };
 use crate::compose::{cache_volume, data_volume};
-use crate::engine::{ContainerState, NewContainer};
+use crate::engine::{ContainerState, EngineError, NewContainer};
 use crate::format::Keys;
 use crate::format::host::Failure;
 use crate::grant::Issuer;
@@ -265,12 +265,7 @@ impl Monitor {
         for release in observed.releases.iter().filter(|release| release.row != row) {
             for container in release.containers.iter().filter(|container| container.name == wanted) {
                 let former = labels::release_container(name, release.row, labels::WEB, container.replica);
-                if container.state == ContainerState::Restarting {
-                    // Between two crashes Docker knows nothing of its network, and doesn't rename it.
-                    engine.keep_running(&container.id, false).await?;
-                    engine.stop(&container.id).await?;
-                }
-                engine.rename(&container.id, &former).await?;
+                self.lay_aside(container, &former).await?;
             }
         }
         let containers = Self::containers_of(observed, row, Who::All);
@@ -285,6 +280,21 @@ impl Monitor {
             }
         }
         Ok(())
+    }
+
+    /// Gives a container another name. Between two crashes Docker knows nothing of its network and says that it isn't
+    /// there: whatever crashes, also between the look and the rename, is stopped first.
+    async fn lay_aside(&self, container: &Container, former: &str) -> Result<(), EngineError> {
+        let engine = &self.with.engine;
+        if container.state != ContainerState::Restarting {
+            match engine.rename(&container.id, former).await {
+                Err(error) if error.is_not_found() => {}
+                done => return done,
+            }
+        }
+        engine.keep_running(&container.id, false).await?;
+        engine.stop(&container.id).await?;
+        engine.rename(&container.id, former).await
     }
 }
 

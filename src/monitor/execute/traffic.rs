@@ -132,6 +132,11 @@ impl Monitor {
         let now = Timestamp::now();
         let tended = self.tended(name);
         let mut memory = lock(&tended.memory);
+        let is = |release: &Option<HostRelease>, row| release.as_ref().map(|release| release.row.id) == Some(row);
+        if is(&memory.managed.live, row) && observed.live.is_some_and(|live| is(&memory.managed.previous, live)) {
+            // What came after the move failed: it is made once more, and was told.
+            return;
+        }
         let release = |row: &Ulid, since| {
             memory.known.get(row).map(|target| HostRelease { root: target.root, row: target.row.clone(), since })
         };
