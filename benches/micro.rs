@@ -93,7 +93,7 @@ fn hashing(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn chunking(bencher: Bencher<'_, '_>) {
-    bencher.counter(BytesCount::new(TEXT.len())).bench(|| chunking::cut(black_box(&TEXT[..])).count());
+    bencher.counter(BytesCount::new(TEXT.len())).bench(|| chunking::cut(black_box(&TEXT[..]), <[u8]>::len).count());
 }
 
 /// A frame of files of 8 KiB: headers, padding, compression, and the check of the result.

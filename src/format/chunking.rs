@@ -24,13 +24,14 @@ pub const MAX: usize = 4 << 20;
 /// So much is read at once: what is left of it moves to the front before more comes, less than a largest part for each time.
 const WINDOW: usize = 3 * MAX;
 
-/// The parts of what `source` yields, in order, one in memory at a time beside a window of 12 MiB.
-pub fn cut(source: impl Read) -> impl Iterator<Item = io::Result<Vec<u8>>> {
-    Parts { source, window: Vec::with_capacity(capacity_for(WINDOW)), start: 0, ended: false }
+/// What `take` makes of each part of what `source` yields, in order, beside a window of 12 MiB.
+pub fn cut<T>(source: impl Read, take: impl FnMut(&[u8]) -> T) -> impl Iterator<Item = io::Result<T>> {
+    Parts { source, take, window: Vec::with_capacity(capacity_for(WINDOW)), start: 0, ended: false }
 }
 
-struct Parts<R> {
+struct Parts<R, F> {
     source: R,
+    take: F,
     window: Vec<u8>,
     /// Where in the window the next part begins.
     start: usize,
@@ -38,7 +39,7 @@ struct Parts<R> {
     ended: bool,
 }
 
-impl<R: Read> Parts<R> {
+impl<R: Read, F> Parts<R, F> {
     /// Sees to it that the window has a largest part, or all that there is.
     fn fill(&mut self) -> io::Result<()> {
         if self.ended || self.window.len() - self.start >= MAX {
@@ -52,8 +53,8 @@ impl<R: Read> Parts<R> {
     }
 }
 
-impl<R: Read> Iterator for Parts<R> {
-    type Item = io::Result<Vec<u8>>;
+impl<R: Read, T, F: FnMut(&[u8]) -> T> Iterator for Parts<R, F> {
+    type Item = io::Result<T>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if let Err(error) = self.fill() {
@@ -64,7 +65,7 @@ impl<R: Read> Iterator for Parts<R> {
             return None;
         }
         let (_, end) = FastCDC::new(&self.window, MIN, AVERAGE, MAX).cut(self.start, rest);
-        let part = self.window[self.start..end].to_vec();
+        let part = (self.take)(&self.window[self.start..end]);
         self.start = end;
         Some(Ok(part))
     }
@@ -89,7 +90,7 @@ mod tests {
 
     #[test]
     fn golden_cut_points() {
-        let lengths: Vec<usize> = cut(noise().as_slice()).map(|part| part.unwrap().len()).collect();
+        let lengths: Vec<usize> = cut(noise().as_slice(), <[u8]>::len).map(Result::unwrap).collect();
         insta::assert_debug_snapshot!(lengths, @"
         [
             532150,
@@ -124,13 +125,16 @@ mod tests {
             }
         }
         let noise = noise();
-        let whole: Vec<Vec<u8>> = cut(noise.as_slice()).map(Result::unwrap).collect();
+        let whole: Vec<Vec<u8>> = cut(noise.as_slice(), <[u8]>::to_vec).map(Result::unwrap).collect();
         assert_eq!(whole.concat(), noise);
         for at_once in [4_099, 1 << 20, 5 << 20] {
-            assert!(cut(Dribble(&noise, at_once)).map(Result::unwrap).eq(whole.iter().cloned()), "{at_once}");
+            assert!(
+                cut(Dribble(&noise, at_once), <[u8]>::to_vec).map(Result::unwrap).eq(whole.iter().cloned()),
+                "{at_once}"
+            );
         }
-        assert_eq!(cut(&b""[..]).count(), 0);
-        assert_eq!(cut(&b"x"[..]).map(Result::unwrap).collect::<Vec<_>>(), [b"x"]);
+        assert_eq!(cut(&b""[..], <[u8]>::len).count(), 0);
+        assert_eq!(cut(&b"x"[..], <[u8]>::to_vec).map(Result::unwrap).collect::<Vec<_>>(), [b"x"]);
     }
 
     #[test]
@@ -138,7 +142,7 @@ mod tests {
         let before = noise();
         let mut after = before.clone();
         after.splice(9_000_000..9_000_000, *b"inserted");
-        let digests = |bytes: &[u8]| cut(bytes).map(|part| blake3::hash(&part.unwrap())).collect::<Vec<_>>();
+        let digests = |bytes: &[u8]| cut(bytes, blake3::hash).map(Result::unwrap).collect::<Vec<_>>();
         let (before, after) = (digests(&before), digests(&after));
         let new = after.iter().filter(|digest| !before.contains(digest)).count();
         assert!(new <= 2, "{new} of {} parts are new", after.len());

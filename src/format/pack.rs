@@ -96,18 +96,18 @@ impl FrameBuilder {
         tar_header::file(&mut self.raw, path, executable, mtime, content.len() as u64);
         let offset = self.raw.len();
         self.raw.extend_from_slice(content);
+        self.end(hash, offset, content.len())
+    }
+
+    /// Fills up the last block of a content, and notes where it lies.
+    fn end(&mut self, hash: Hash, offset: usize, length: usize) -> Result<(), PackError> {
         self.raw.resize(self.raw.len().next_multiple_of(tar_header::BLOCK), 0);
         if self.raw.len() > MAX_FRAME as usize {
             return Err(PackError::FrameTooLarge);
         }
         let narrow = |number: usize| u32::try_from(number).map_err(|_| PackError::FrameTooLarge);
-        self.contents.push(Stored { hash, offset: narrow(offset)?, length: narrow(content.len())? });
+        self.contents.push(Stored { hash, offset: narrow(offset)?, length: narrow(length)? });
         Ok(())
-    }
-
-    /// Adds a part of a cut file.
-    pub fn add_part(&mut self, hash: Hash, content: &[u8]) -> Result<(), PackError> {
-        self.add(&format!("{PARTS_DIRECTORY}/{hash}"), false, 0, hash, content)
     }
 
     /// Whether nothing was added.
@@ -123,6 +123,38 @@ impl FrameBuilder {
             raw: u32::try_from(self.raw.len()).map_err(|_| PackError::FrameTooLarge)?,
             contents: self.contents,
         })
+    }
+}
+
+/// A part of a cut file, with room in front of it for its header: it becomes a frame where it lies.
+#[derive(Debug)]
+pub struct Part {
+    raw: Vec<u8>,
+}
+
+impl Part {
+    /// A copy of a part.
+    pub fn of(content: &[u8]) -> Self {
+        let mut raw = Vec::with_capacity(capacity_for(2 * tar_header::BLOCK + content.len()));
+        raw.resize(tar_header::BLOCK, 0);
+        raw.extend_from_slice(content);
+        Self { raw }
+    }
+
+    /// The part.
+    pub fn content(&self) -> &[u8] {
+        &self.raw[tar_header::BLOCK..]
+    }
+
+    /// Compresses the part, which has that digest, as a frame of its own.
+    pub fn into_frame(mut self, hash: Hash) -> Result<BuiltFrame, PackError> {
+        let length = self.content().len();
+        let mut header = Vec::with_capacity(tar_header::BLOCK);
+        tar_header::file(&mut header, &format!("{PARTS_DIRECTORY}/{hash}"), false, 0, length as u64);
+        self.raw[..tar_header::BLOCK].copy_from_slice(&header);
+        let mut frame = FrameBuilder { raw: self.raw, contents: Vec::with_capacity(1) };
+        frame.end(hash, tar_header::BLOCK, length)?;
+        frame.finish()
     }
 }
 
@@ -275,7 +307,14 @@ impl Pack {
 impl PackBuilder {
     /// An empty one.
     pub fn new(id: Ulid) -> Self {
-        Self { id, bytes: BytesMut::with_capacity(capacity_for(LARGEST)), frames: Vec::new() }
+        Self::within(BytesMut::new(), id)
+    }
+
+    /// An empty one in the buffer of one before, whose pages are there already.
+    pub fn within(mut buffer: BytesMut, id: Ulid) -> Self {
+        buffer.clear();
+        buffer.reserve(capacity_for(LARGEST));
+        Self { id, bytes: buffer, frames: Vec::new() }
     }
 
     /// Adds a frame.
@@ -321,11 +360,10 @@ mod tests {
         ] {
             frame.add(path, executable, 1_700_000_000, Hash::of(content), content).unwrap();
         }
-        let mut second = FrameBuilder::default();
-        second.add_part(Hash::of(b"part"), b"part").unwrap();
+        let second = Part::of(b"part").into_frame(Hash::of(b"part"));
         let mut pack = PackBuilder::new(Ulid::from_parts(1, 1));
         pack.add(frame.finish().unwrap());
-        pack.add(second.finish().unwrap());
+        pack.add(second.unwrap());
         pack.finish().unwrap()
     }
 

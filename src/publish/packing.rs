@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::stream::{self, StreamExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinSet, spawn_blocking};
@@ -17,7 +17,7 @@ use ulid::Ulid;
 use crate::budget::{BYTES_IN_FLIGHT, Budget, Taken, threads};
 use crate::format::chunking::{self, CUT_ABOVE};
 use crate::format::manifest::ContentIndex;
-use crate::format::pack::{BuiltFrame, CLOSE_AT, FRAME_TARGET, FrameBuilder, Pack, PackBuilder, PackError};
+use crate::format::pack::{BuiltFrame, CLOSE_AT, FRAME_TARGET, FrameBuilder, Pack, PackBuilder, PackError, Part};
 use crate::format::{Hash, Keys};
 use crate::output::Observer;
 use crate::source::Stat;
@@ -31,6 +31,8 @@ use super::scan::{self, Hashed, ReadFailure};
 const OWN_FRAME: u64 = 1 << 20;
 /// What a file takes in the lists that go along with it, in bytes, at half the budget at most.
 const LISTED: u64 = 768;
+/// Buffers of sent packs that are kept, beside the budget: while one is sent, the next one fills.
+const KEPT: usize = 1;
 /// Packs checked at once: each holds a decompressed frame, of 8 MiB mostly at most, beside the budget.
 const CHECKED_AT_ONCE: usize = 2;
 /// The first pack of an upload is closed at this size, in bytes, so that the link has work while the rest is compressed.
@@ -220,12 +222,12 @@ impl Packer<'_> {
             let parts = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
             let mut built = Box::pin(
                 parts
-                    .map(|part: Vec<u8>| {
+                    .map(|part: Part| {
                         let claims = claims.clone();
                         async move {
-                            let length = part.len() as u64;
+                            let length = part.content().len() as u64;
                             let mut taken = self.budget.take(3 * length).await;
-                            let (hash, built) = spawn_blocking(move || build_part(&part, &claims)).await??;
+                            let (hash, built) = spawn_blocking(move || build_part(part, &claims)).await??;
                             taken.shrink(built.frame.as_ref().map_or(0, |frame| frame.bytes.len() as u64));
                             self.observer.advance(length);
                             Ok::<_, PublishError>((hash, built, taken))
@@ -264,12 +266,12 @@ impl Packer<'_> {
 }
 
 /// Cuts a file and hands its parts out. Nothing when it changed meanwhile.
-fn read_in_parts(path: &Path, parts: &mpsc::Sender<Vec<u8>>) -> Result<Option<Hashed>, ReadFailure> {
+fn read_in_parts(path: &Path, parts: &mpsc::Sender<Part>) -> Result<Option<Hashed>, ReadFailure> {
     let Some((file, before, began)) = scan::open_settled(path)? else { return Ok(None) };
     let mut hasher = blake3::Hasher::new();
-    for part in chunking::cut(&file) {
+    for part in chunking::cut(&file, Part::of) {
         let part = part?;
-        hasher.update(&part);
+        hasher.update(part.content());
         if parts.blocking_send(part).is_err() {
             // Nobody listens any more: the upload has failed elsewhere.
             return Ok(None);
@@ -333,14 +335,12 @@ fn build(root: &Path, group: Vec<Wanted>, claims: &Claims) -> Result<Built, Publ
     Ok(built)
 }
 
-fn build_part(part: &[u8], claims: &Claims) -> Result<(Hash, Built), PackError> {
-    let hash = Hash::of(part);
+fn build_part(part: Part, claims: &Claims) -> Result<(Hash, Built), PackError> {
+    let hash = Hash::of(part.content());
     let mut built = Built::default();
     if claims.claim(hash) {
-        let mut frame = FrameBuilder::with_capacity(part.len() + 1_024);
-        frame.add_part(hash, part)?;
-        built.frame = Some(frame.finish()?);
-        built.new_bytes = part.len() as u64;
+        built.new_bytes = part.content().len() as u64;
+        built.frame = Some(part.into_frame(hash)?);
     }
     Ok((hash, built))
 }
@@ -355,6 +355,7 @@ struct Assembler<'p, 's> {
     /// Bytes in those.
     bytes: u64,
     checking: Arc<Semaphore>,
+    buffers: Arc<Buffers>,
     /// Where the open pack is closed, in bytes.
     close_at: usize,
 }
@@ -369,6 +370,7 @@ impl<'p, 's> Assembler<'p, 's> {
             uploads: JoinSet::new(),
             bytes: 0,
             checking: Arc::new(Semaphore::new(CHECKED_AT_ONCE)),
+            buffers: Arc::default(),
             close_at: FIRST_PACK,
         }
     }
@@ -401,26 +403,50 @@ impl<'p, 's> Assembler<'p, 's> {
     }
 
     fn close(&mut self) -> Result<(), PublishError> {
-        let open = std::mem::replace(&mut self.open, PackBuilder::new(Ulid::generate()));
-        if open.is_empty() {
+        if self.open.is_empty() {
             return Ok(());
         }
+        let next = PackBuilder::within(self.buffers.take(), Ulid::generate());
+        let open = std::mem::replace(&mut self.open, next);
         let pack = open.finish()?;
         self.sent.contents.add_pack(&pack);
         self.sent.packs.push(pack.id);
         self.bytes += pack.bytes.len() as u64;
         let held = std::mem::replace(&mut self.held, Taken::nothing());
         let (store, key) = (self.packer.store.clone(), self.packer.keys.pack(pack.id));
-        let checking = self.checking.clone();
+        let (checking, buffers) = (self.checking.clone(), self.buffers.clone());
         self.uploads.spawn(async move {
             let turn = checking.acquire().await;
             let bytes = spawn_blocking(move || checked(pack)).await??;
             drop(turn);
-            store.put_immutable(&key, bytes).await?;
+            store.put_immutable(&key, bytes.clone()).await?;
+            buffers.keep(bytes);
             drop(held);
             Ok(())
         });
         Ok(())
+    }
+}
+
+/// Buffers of packs that have been sent. Those of a 1 GiB file would be mapped, and its pages found, 64 times otherwise: a
+/// tenth of all the work.
+#[derive(Default)]
+struct Buffers {
+    idle: Mutex<Vec<BytesMut>>,
+}
+
+impl Buffers {
+    /// One that was used before, if there is any.
+    fn take(&self) -> BytesMut {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    /// Keeps one that nobody reads any more.
+    fn keep(&self, sent: Bytes) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Ok(buffer), true) = (sent.try_into_mut(), idle.len() < KEPT) {
+            idle.push(buffer);
+        }
     }
 }
 
