@@ -41,6 +41,10 @@ pub trait SourceTree {
     fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>>;
     /// Every path, in any order.
     fn paths(&self) -> Box<dyn Iterator<Item = &str> + '_>;
+    /// Whether anything lies below a folder.
+    fn has_folder(&self, folder: &str) -> bool {
+        self.paths().any(|path| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')))
+    }
     /// The rule that leaves a path out, if that is why it is not in the tree.
     fn left_out_by(&self, _path: &str) -> Option<String> {
         None

@@ -7,6 +7,7 @@
 //! | `buckets/<hash of the store>.json` | the bucket's record |
 //! | `references/<hash of the store>` | refs as `list` saw them, by ETag |
 //! | `seen/<root>` | the newest version that this machine knows of |
+//! | `newest/<hash of store and name>.json` | the same by the workspace's name, with where its manifest lies |
 //!
 //! Nothing here is believed blindly: an index entry counts only while the file looks the same and was at rest when it was
 //! hashed, a manifest must add up to the digest in its ref.
@@ -23,7 +24,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ulid::Ulid;
 
-use crate::format::Hash;
+use crate::format::{Hash, Row};
+use crate::names::WorkspaceName;
 
 pub use index::Index;
 pub use path_map::PathMap;
@@ -61,6 +63,13 @@ impl Cache {
     /// Keeps the index of a folder.
     pub fn save_index(&self, tree: &Path, index: &Index) {
         self.write_as(INDEX_FORMAT, &index_name(tree), index);
+    }
+
+    /// When it was kept, in nanoseconds since 1970.
+    pub fn index_kept(&self, tree: &Path) -> Option<i64> {
+        let kept = fs::metadata(self.folder.as_ref()?.join(index_name(tree))).and_then(|metadata| metadata.modified());
+        let since = kept.ok()?.duration_since(UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_nanos()).ok()
     }
 
     /// A manifest's object.
@@ -120,6 +129,18 @@ impl Cache {
         self.write(&format!("seen/{root}"), version.to_string().as_bytes());
     }
 
+    /// The incarnation and the newest version of a workspace that this machine knows of, by the store's identity and the name.
+    pub fn newest(&self, identity: &str, name: &WorkspaceName) -> Option<(Ulid, Row)> {
+        serde_json::from_slice(&self.read(&newest_name(identity, name))?).ok()
+    }
+
+    /// Remembers them.
+    pub fn save_newest(&self, identity: &str, name: &WorkspaceName, root: Ulid, row: &Row) {
+        if let Ok(bytes) = serde_json::to_vec(&(root, row)) {
+            self.write(&newest_name(identity, name), &bytes);
+        }
+    }
+
     /// What lies there, if it has this layout.
     fn read_as<T: DeserializeOwned>(&self, format: u8, name: &str) -> Option<T> {
         let bytes = self.read(name)?;
@@ -143,6 +164,10 @@ impl Cache {
             tracing::debug!(%error, name, "the cache can't be written");
         }
     }
+}
+
+fn newest_name(identity: &str, name: &WorkspaceName) -> String {
+    format!("newest/{}.json", Hash::of(format!("{identity} {name}").as_bytes()))
 }
 
 fn index_name(tree: &Path) -> String {

@@ -135,7 +135,7 @@ impl Context {
     pub fn source_options(&self, include_lock: bool) -> Result<SourceOptions, SettingsError> {
         let file = EnvFile::read(self.global.env_file.as_deref())?;
         let limits = settings::resolve_source_limits(&self.global, &self.environment, &file)?;
-        Ok(SourceOptions { include_lock, limits, all_but: None, git: GitPlaces::of(&self.environment) })
+        Ok(SourceOptions { include_lock, limits, git: GitPlaces::of(&self.environment), ..SourceOptions::default() })
     }
 
     /// What counts beside a grant.

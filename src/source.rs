@@ -12,6 +12,7 @@ mod git;
 mod git_files;
 mod guard;
 mod listing;
+mod newer;
 pub mod pattern;
 mod provenance;
 mod rules;
@@ -32,6 +33,7 @@ pub use git::{Commit, commit_of, is_ancestor};
 pub use git_files::GitPlaces;
 pub use git_files::{files_with_rules, repository_folder_of};
 pub use guard::{Limits, many_new};
+pub use newer::Newer;
 pub use provenance::Provenance;
 pub use walk::select;
 
@@ -46,6 +48,8 @@ pub struct SourceOptions {
     pub all_but: Option<Arc<BTreeSet<String>>>,
     /// Where git keeps what belongs to no repository, for when git itself can't be asked.
     pub git: GitPlaces,
+    /// Who hears of a change while the walk goes on.
+    pub newer: Option<Arc<Newer>>,
 }
 
 /// The entries of a folder that are source, sorted by path.

@@ -333,19 +333,33 @@ pub fn store_of(store: &Store, row: &Row) -> Store {
     if row.locked { store.past_deletions() } else { store.clone() }
 }
 
+/// The same from what this machine has, without a request. Nothing where it has not all of it, or not whole.
+pub fn load_kept(cache: &Cache, keys: &Keys, root: Ulid, row: &Row) -> Option<Loaded> {
+    let base = cache.manifest(root, row.base)?;
+    let delta = match row.delta {
+        Some(id) => Some((id, cache.manifest(root, id)?)),
+        None => None,
+    };
+    assembled(keys, row, &base, delta.as_ref().map(|(id, bytes)| (*id, bytes.as_slice()))).ok()
+}
+
 async fn load_from(store: &Store, cache: &Cache, keys: &Keys, root: Ulid, row: &Row) -> Result<Loaded, VersionError> {
     let base = object(store, cache, keys, root, row.base);
-    let loaded = if let Some(delta_id) = row.delta {
-        let (base, delta) = futures::future::try_join(base, object(store, cache, keys, root, delta_id)).await?;
-        let base_size = base.len() as u64;
-        let base_manifest = manifest::decode(&base).map_err(|source| damaged("manifest", keys, row.base, source))?;
-        let manifest = manifest::decode_delta(&delta, row.base, &base_manifest)
-            .map_err(|source| damaged("delta", keys, delta_id, source))?;
-        Loaded { manifest, base: Some(base_manifest), base_size }
+    let Some(delta_id) = row.delta else { return assembled(keys, row, &base.await?, None) };
+    let (base, delta) = futures::future::try_join(base, object(store, cache, keys, root, delta_id)).await?;
+    assembled(keys, row, &base, Some((delta_id, &delta)))
+}
+
+/// What those objects make, which must be what the ref says.
+fn assembled(keys: &Keys, row: &Row, base: &[u8], delta: Option<(Ulid, &[u8])>) -> Result<Loaded, VersionError> {
+    let base_size = base.len() as u64;
+    let base = manifest::decode(base).map_err(|source| damaged("manifest", keys, row.base, source))?;
+    let loaded = if let Some((id, bytes)) = delta {
+        let manifest = manifest::decode_delta(bytes, row.base, &base);
+        let manifest = manifest.map_err(|source| damaged("delta", keys, id, source))?;
+        Loaded { manifest, base: Some(base), base_size }
     } else {
-        let base = base.await?;
-        let manifest = manifest::decode(&base).map_err(|source| damaged("manifest", keys, row.base, source))?;
-        Loaded { manifest, base: None, base_size: base.len() as u64 }
+        Loaded { manifest: base, base: None, base_size }
     };
     if loaded.manifest.header.tree != row.tree {
         let source = FormatError::Damaged("it is not the tree that the ref names".to_owned());

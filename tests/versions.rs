@@ -442,3 +442,45 @@ fn a_reader_that_has_seen_enough_ends_it_quietly() {
     let ran = Ran::from(shell.output().unwrap()).ok();
     assert_eq!(ran.stderr, "0\n");
 }
+
+#[test]
+fn what_a_machine_believes_to_be_current_is_only_believed_where_it_is() {
+    let environment = TestEnvironment::new();
+    let source = environment.folder("source");
+    for number in 0..40 {
+        fs::write(source.join(number.to_string()), noise(1_000 + number)).unwrap();
+    }
+    // Changes a file, uploads from a machine, and tells the version and how many files were sent.
+    let changed = |machine: &str, content: &str| {
+        // Later than what was kept of the folder, by a clock that may tick a hundred times a second.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        fs::write(source.join("1"), content).unwrap();
+        let mut upload = environment.workspace(["upload", "app", "--json"]);
+        upload.arg(&source).env("WORKSPACE_CACHE_DIR", environment.path().join(machine));
+        let ran = Ran::from(upload.output().unwrap()).ok();
+        let told = ran.json();
+        let target = environment.folder(&format!("target-{content}"));
+        environment.run(["download".as_ref(), "app".as_ref(), target.as_os_str()]).ok();
+        assert_eq!(trees::read(&target), trees::read(&source));
+        fs::remove_dir_all(&target).unwrap();
+        (told["version"].as_u64().unwrap(), told["sent_files"].as_u64().unwrap())
+    };
+    assert_eq!(changed("one", "a"), (1, 40));
+    assert_eq!(changed("one", "b"), (2, 1));
+    // Another machine: the first one believes in version 2 still.
+    assert_eq!(changed("other", "c"), (3, 1));
+    assert_eq!(changed("one", "d"), (4, 1));
+    assert_eq!(changed("one", "a"), (5, 0));
+    // What it has kept is damaged.
+    let manifests = environment.path().join("one/manifests");
+    for root in fs::read_dir(&manifests).unwrap().flatten() {
+        for manifest in fs::read_dir(root.path()).unwrap().flatten() {
+            fs::write(manifest.path(), "none").unwrap();
+        }
+    }
+    assert_eq!(changed("one", "e"), (6, 1));
+    // Another workspace of the same name.
+    environment.run(["delete", "app", "--yes"]).ok();
+    assert_eq!(changed("one", "f"), (1, 40));
+    assert_eq!(changed("one", "g"), (2, 1));
+}

@@ -63,7 +63,7 @@ impl<'a> Folder<'a> {
 
     /// Whether anything lies below a folder of this one.
     pub(super) fn has_folder(&self, name: &str) -> bool {
-        self.paths().any(|path| path.strip_prefix(name).is_some_and(|rest| rest.starts_with('/')))
+        self.tree.has_folder(&self.path(name))
     }
 
     /// What to say of a folder that isn't there: the reason, and the one that may be meant.

@@ -69,11 +69,11 @@ fn found(folder: &Folder<'_>, given: &Given<'_>) -> Result<Option<Runtime>, Appl
 pub(super) fn elsewhere(folder: &Folder<'_>) -> Option<String> {
     let apart = ["test", "tests", "docs", "examples", "scripts", "node_modules", "vendor"];
     let holder = |path: &str| {
-        let (place, file) = path.rsplit_once('/')?;
-        let is_near = place.matches('/').count() < 2 && !place.split('/').any(|part| apart.contains(&part));
+        let (place, file) = path.rsplit_once('/').filter(|(place, _)| place.matches('/').count() < 2)?;
         // A file alone is a helper of some kind.
-        let known = MARKERS.iter().filter(|(_, files)| *files != &python::MAINS[..]);
-        (is_near && known.flat_map(|(_, files)| files.iter()).any(|marker| *marker == file)).then(|| place.to_owned())
+        let mut known = MARKERS.iter().filter(|(_, files)| *files != &python::MAINS[..]);
+        let is_marked = known.any(|(_, files)| files.contains(&file));
+        (is_marked && !place.split('/').any(|part| apart.contains(&part))).then(|| place.to_owned())
     };
     let mut places: Vec<String> = folder.paths().filter_map(holder).collect();
     places.sort_by_key(|place| (place.matches('/').count(), place.clone()));

@@ -4,8 +4,8 @@
 //! one: case does not count, nor does how an accent is written (Unicode's NFC and NFD), nor characters without a width.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
+use foldhash::HashMap;
 use icu_normalizer::DecomposingNormalizerBorrowed;
 
 /// The same text for all spellings that may be one name, for a name or a path.
@@ -41,8 +41,9 @@ pub struct Collisions<'p> {
 /// sorted.
 pub fn collisions<'p>(paths: impl Iterator<Item = &'p str> + Clone) -> Option<Collisions<'p>> {
     // Of several that are one name, at most one is written as it is folded: only the others are kept.
-    let mut spelled: HashMap<Cow<'_, str>, &str> = HashMap::new();
-    each_part(paths.clone(), &mut |part| {
+    let mut spelled: HashMap<Cow<'_, str>, &str> = HashMap::default();
+    // Where a path is, each folder on the way to it is.
+    each_part(paths.clone().filter(|path| !is_folded(path)), &mut |part| {
         if !is_folded(part) {
             spelled.entry(fold(part)).or_insert(part);
         }
@@ -71,8 +72,13 @@ fn each_part<'p>(paths: impl Iterator<Item = &'p str>, look: &mut dyn FnMut(&'p 
         if !passed.is_empty() && path.strip_prefix(passed).is_some_and(|rest| rest.starts_with('/')) {
             continue;
         }
-        // What it shares with the path before was looked at there.
-        let shared = path.bytes().zip(last.bytes()).take_while(|(one, other)| one == other).count();
+        // What it shares with the path before was looked at there: mostly the whole folder.
+        let folder = last.rfind('/').map_or(0, |slash| slash + 1);
+        let shared = if path.as_bytes().starts_with(&last.as_bytes()[..folder]) {
+            folder
+        } else {
+            path.bytes().zip(last.bytes()).take_while(|(one, other)| one == other).count()
+        };
         last = path;
         let slashes = path.as_bytes()[shared..].iter().enumerate().filter(|(_, byte)| **byte == b'/');
         let ends = slashes.map(|(slash, _)| shared + slash).chain([path.len()]);

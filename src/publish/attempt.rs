@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::task::AbortOnDropHandle;
 use ulid::Ulid;
 
-use super::known::Known;
+use super::known::{Early, Known};
 use super::look::Look;
 use super::packing::Sent;
 use super::remove::release_claim;
@@ -21,7 +22,7 @@ use crate::cache::Cache;
 use crate::format::{Keys, Reference, Row};
 use crate::names::{Tag, WorkspaceName};
 use crate::output::{Observer, Phase, with_causes};
-use crate::source::{self, SourceKind};
+use crate::source::{self, Newer, SourceKind};
 use crate::store::bucket::WriteConsent;
 use crate::store::{ETag, Store, StoreError};
 use crate::version::{self, Loaded, Read, VersionError};
@@ -72,6 +73,8 @@ pub(super) struct State {
     pub(super) goes_on: bool,
     /// What was learned of the folder is on its way into the cache.
     saving: Option<JoinHandle<()>>,
+    /// What is probably the current version, begun to read as soon as there was a change.
+    early: Option<Early>,
 }
 
 /// What one who publishes a folder again and again keeps in between.
@@ -132,6 +135,7 @@ impl State {
             thorough: true,
             goes_on: false,
             saving: None,
+            early: None,
         }
     }
 
@@ -191,7 +195,9 @@ impl Publisher<'_> {
     }
 
     async fn run(&self, publication: &Publication) -> Result<Report, PublishError> {
-        let look = self.look(publication);
+        let (changed, was_changed) = oneshot::channel();
+        let early = self.early(publication, was_changed);
+        let look = self.look(publication, Some(changed));
         let (look, claimed) = futures::future::join(look, self.claim(&publication.name)).await;
         // The folder's fault is told first: it is the person's own, and nearer.
         let mut look = match look {
@@ -203,7 +209,7 @@ impl Publisher<'_> {
                 return Err(error);
             }
         };
-        let mut state = State::of(claimed?);
+        let mut state = State { early: Some(early), ..State::of(claimed?) };
         let outcome = self.attempts(publication, &mut look, &mut state).await;
         if let Some(saving) = state.saving.take() {
             saving.await?;
@@ -217,9 +223,40 @@ impl Publisher<'_> {
         outcome
     }
 
-    async fn look(&self, publication: &Publication) -> Result<Look, PublishError> {
-        let (folder, options, cache) = (publication.folder.clone(), publication.source.clone(), self.cache.clone());
-        spawn_blocking(move || Look::take(&folder, &options, &cache)).await?
+    /// Looks at the folder. `changed` hears of a change meanwhile.
+    async fn look(
+        &self,
+        publication: &Publication,
+        changed: Option<oneshot::Sender<()>>,
+    ) -> Result<Look, PublishError> {
+        let (folder, mut options, cache) = (publication.folder.clone(), publication.source.clone(), self.cache.clone());
+        let look = move || {
+            let kept = folder.canonicalize().ok().and_then(|root| cache.index_kept(&root));
+            options.newer = kept.zip(changed).map(|(kept, changed)| {
+                let tell = move || {
+                    // Whoever doesn't listen any more needs it no more.
+                    let _ = changed.send(());
+                };
+                Arc::new(Newer::than(kept, tell))
+            });
+            Look::take(&folder, &options, &cache)
+        };
+        spawn_blocking(look).await?
+    }
+
+    /// Reads what this machine believes to be the current version while the folder is still looked through and the ref is on
+    /// its way, once there is a change: a large manifest takes as long as both. Without a change nobody needs it.
+    fn early(&self, publication: &Publication, changed: oneshot::Receiver<()>) -> Early {
+        let (cache, identity, name) = (self.cache.clone(), self.store.identity(), publication.name.clone());
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            changed.await.ok()?;
+            let read = move || {
+                let (root, row) = cache.newest(&identity, &name)?;
+                let loaded = version::load_kept(&cache, &Keys::new(&name, root), root, &row)?;
+                Some((row.id, Arc::new(loaded)))
+            };
+            spawn_blocking(read).await.ok()?
+        }))
     }
 
     /// Reads the ref, or makes one for a new name: from then on every step is fenced by it.
@@ -301,7 +338,7 @@ impl Publisher<'_> {
                 Err(_) => {
                     // Files moved: what was sent stays known, so the next look costs little.
                     looks += 1;
-                    *look = self.look(publication).await?;
+                    *look = self.look(publication, None).await?;
                     continue;
                 }
             };
@@ -323,7 +360,7 @@ impl Publisher<'_> {
             }
             match self.commit(publication, state, &row).await? {
                 None => {
-                    self.remember(state, &row);
+                    self.remember(&publication.name, state, &row);
                     return Ok(self.report(Outcome::Published, publication, look, state, &row));
                 }
                 Some(read) => {
@@ -337,15 +374,17 @@ impl Publisher<'_> {
     }
 
     /// Where to look for what need not be sent.
-    fn known(&self, publication: &Publication, state: &State) -> Known {
+    fn known(&self, publication: &Publication, state: &mut State) -> Known {
         let reference = state.read.reference.clone();
         let current = reference.current_row().map(|row| row.id);
         let loaded = state.loaded.as_ref().filter(|(row, _)| Some(*row) == current);
+        let believed = self.cache.newest(&self.store.identity(), &publication.name).map(|(_, row)| row.id);
         Known {
             store: self.store.clone(),
             cache: self.cache.clone(),
             keys: state.keys(publication),
             loaded: loaded.map(|(_, loaded)| Arc::clone(loaded)),
+            early: state.early.take().filter(|_| believed == current),
             reference,
             thorough: state.thorough,
         }
@@ -421,9 +460,10 @@ impl Publisher<'_> {
         Ok(moved.is_none())
     }
 
-    fn remember(&self, state: &State, row: &Row) {
+    fn remember(&self, name: &WorkspaceName, state: &State, row: &Row) {
         let reference = &state.read.reference;
         self.cache.save_seen(reference.root, row.id);
+        self.cache.save_newest(&self.store.identity(), name, reference.root, row);
         let needed: HashSet<Ulid> =
             reference.rows.iter().flat_map(|row| [Some(row.base), row.delta]).flatten().collect();
         self.cache.keep_manifests(reference.root, |id| needed.contains(&id));

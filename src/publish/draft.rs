@@ -94,8 +94,7 @@ impl Publisher<'_> {
         let mut wanted = Vec::new();
         for (at, (entry, hash)) in look.selection.entries.iter().zip(&look.hashes).enumerate() {
             let SourceKind::File(stat) = entry.kind else { continue };
-            let known =
-                stat.size == 0 || hash.is_some_and(|hash| ContentIndex::find_file(&[&contents], &hash).is_some());
+            let known = stat.size == 0 || hash.is_some_and(|hash| contents.has_file(&hash));
             if !known {
                 wanted.push(Wanted { at, path: entry.path.to_string(), stat });
             }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use tokio_util::task::AbortOnDropHandle;
 use ulid::Ulid;
 
 use crate::cache::Cache;
@@ -18,6 +19,9 @@ const FOLD: u64 = 16 << 20;
 /// The same where somebody waits for a save.
 const FOLD_IN_HASTE: u64 = 1 << 20;
 
+/// A version that is being read before anybody knows that it is the current one, by its id.
+pub type Early = AbortOnDropHandle<Option<(Ulid, Arc<Loaded>)>>;
+
 /// Where contents are looked for.
 pub struct Known {
     pub store: Store,
@@ -26,6 +30,8 @@ pub struct Known {
     pub reference: Reference,
     /// The current version, where it has been read.
     pub loaded: Option<Arc<Loaded>>,
+    /// What is probably it, otherwise.
+    pub early: Option<Early>,
     /// Whether there is time for older versions, and for putting small packs together.
     pub thorough: bool,
 }
@@ -33,13 +39,18 @@ pub struct Known {
 impl Known {
     /// Adds to `contents` all that need not be sent, and gives the current version besides, if there is one.
     pub async fn contents(
-        self,
+        mut self,
         mut contents: ContentIndex,
     ) -> Result<(Arc<ContentIndex>, Option<Arc<Loaded>>), VersionError> {
+        let early = match self.early.take() {
+            Some(early) => early.await.ok().flatten(),
+            None => None,
+        };
         let reference = &self.reference;
         let Some(current) = reference.current_row() else { return Ok((Arc::new(contents), None)) };
-        let loaded = match &self.loaded {
-            Some(loaded) => Arc::clone(loaded),
+        let early = early.filter(|(row, _)| *row == current.id).map(|(_, loaded)| loaded);
+        let loaded = match self.loaded.take().or(early) {
+            Some(loaded) => loaded,
             None => Arc::new(version::load(&self.store, &self.cache, &self.keys, reference.root, current).await?),
         };
         let mut live = ContentIndex::default();
@@ -64,13 +75,20 @@ impl Known {
         for (base, rows) in older.into_iter().rev() {
             // Most versions share the base of the current one, which has been read.
             let known = (base == current.base).then(|| loaded.base.as_ref().unwrap_or(&loaded.manifest));
-            self.add_older_contents(contents, base, known, &rows);
+            self.add_older_contents(contents, base, known, &rows, &loaded.manifest);
         }
     }
 
     /// Adds the contents of those versions on one base whose manifests this machine has. The base is read once for all of
     /// them, since a workspace keeps a hundred versions.
-    fn add_older_contents(&self, contents: &mut ContentIndex, base_id: Ulid, known: Option<&Manifest>, rows: &[&Row]) {
+    fn add_older_contents(
+        &self,
+        contents: &mut ContentIndex,
+        base_id: Ulid,
+        known: Option<&Manifest>,
+        rows: &[&Row],
+        current: &Manifest,
+    ) {
         let kept = |id| self.cache.manifest(self.reference.root, id);
         let read;
         let base = if let Some(base) = known {
@@ -98,9 +116,13 @@ impl Known {
                 Some(replaced) => replaced.intersection(&other).cloned().collect(),
             });
         }
-        if let Some(replaced) = replaced {
-            contents.add_entries(base, |entry| !replaced.contains(&entry.path));
-        }
+        let Some(replaced) = replaced else { return };
+        // Most of it is in the current version, and was added with it.
+        let mut current = current.entries.iter().peekable();
+        contents.add_entries(base, |entry| {
+            while current.next_if(|now| now.path < entry.path).is_some() {}
+            current.next_if(|now| now.path == entry.path) != Some(entry) && !replaced.contains(&entry.path)
+        });
     }
 }
 

@@ -235,6 +235,12 @@ impl SourceTree for Tree<'_> {
         }
     }
 
+    fn has_folder(&self, folder: &str) -> bool {
+        let inside = format!("{folder}/");
+        let first = self.selection.entries.partition_point(|entry| entry.path.as_str() < inside.as_str());
+        self.selection.entries.get(first).is_some_and(|entry| entry.path.as_str().starts_with(&inside))
+    }
+
     fn left_out_by(&self, path: &str) -> Option<String> {
         self.selection.rule_on(path).map(|rule| rule.to_string())
     }

@@ -307,7 +307,7 @@ impl Walk<'_> {
             let (known, taken_back, tracked_only) = match fate {
                 Fate::Unseen => continue,
                 Fate::Goes(_) => {
-                    block.entries.extend(Self::entry(listing, item, prefix, found)?);
+                    block.entries.extend(self.entry(listing, item, prefix, found)?);
                     continue;
                 }
                 Fate::Stays(rule) => {
@@ -351,6 +351,7 @@ impl Walk<'_> {
 
     /// What goes, unless it is gone.
     fn entry(
+        &self,
         listing: &Listing,
         item: Item<'_>,
         prefix: &str,
@@ -360,6 +361,9 @@ impl Walk<'_> {
         if !item.named.kind.is_symlink() {
             return match listing.stat(name) {
                 Ok(stat) => {
+                    if let Some(newer) = &self.options.newer {
+                        newer.saw(&stat);
+                    }
                     let path = TreePath::in_folder(item.into_text()?, prefix.len())?;
                     Ok(Some(SourceEntry::file(path, stat)?))
                 }

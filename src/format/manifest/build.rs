@@ -39,7 +39,7 @@ impl ContentIndex {
     }
 
     /// Adds what some of its entries consist of.
-    pub fn add_entries(&mut self, manifest: &Manifest, wanted: impl Fn(&Entry) -> bool) {
+    pub fn add_entries(&mut self, manifest: &Manifest, mut wanted: impl FnMut(&Entry) -> bool) {
         // Versions have most of their contents in common.
         if self.contents.is_empty() {
             self.contents.reserve(manifest.entries.len());
@@ -99,6 +99,14 @@ impl ContentIndex {
                 Some((found?, true))
             }
             None => Some((vec![(*file, find(file)?)], false)),
+        }
+    }
+
+    /// Whether all of a file's content is there.
+    pub fn has_file(&self, file: &Hash) -> bool {
+        match self.cuts.get(file) {
+            Some(parts) => parts.iter().all(|part| self.contents.contains_key(part)),
+            None => self.contents.contains_key(file),
         }
     }
 

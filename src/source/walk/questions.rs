@@ -120,7 +120,7 @@ impl Walk<'_> {
             self.answer(&item, &fate, true, found);
             match fate {
                 Fate::Goes(_) => {
-                    let entries = Self::entry(&listing, item, prefix, found)?.into_iter().collect();
+                    let entries = self.entry(&listing, item, prefix, found)?.into_iter().collect();
                     found.blocks.push(Block { entries, ..Block::of(*number) });
                 }
                 Fate::Stays(rule) => leave_out(item, rule, found),
