@@ -7,7 +7,7 @@
 //! | `buckets/<hash of the store>.json` | the bucket's record |
 //! | `references/<hash of the store>` | refs as `list` saw them, by ETag |
 //! | `seen/<root>` | the newest version that this machine knows of |
-//! | `newest/<hash of store and name>.json` | the same by the workspace's name, with where its manifest lies |
+//! | `newest/<hash of store and ref>.json` | the same by the key of its ref, with where its manifest lies |
 //!
 //! Nothing here is believed blindly: an index entry counts only while the file looks the same and was at rest when it was
 //! hashed, a manifest must add up to the digest in its ref.
@@ -25,7 +25,6 @@ use serde::de::DeserializeOwned;
 use ulid::Ulid;
 
 use crate::format::{Hash, Row};
-use crate::names::WorkspaceName;
 
 pub use index::Index;
 pub use path_map::PathMap;
@@ -129,15 +128,16 @@ impl Cache {
         self.write(&format!("seen/{root}"), version.to_string().as_bytes());
     }
 
-    /// The incarnation and the newest version of a workspace that this machine knows of, by the store's identity and the name.
-    pub fn newest(&self, identity: &str, name: &WorkspaceName) -> Option<(Ulid, Row)> {
-        serde_json::from_slice(&self.read(&newest_name(identity, name))?).ok()
+    /// The incarnation and the newest version of a workspace that this machine knows of, by the store's identity and the
+    /// key of the ref.
+    pub fn newest(&self, identity: &str, reference: &str) -> Option<(Ulid, Row)> {
+        serde_json::from_slice(&self.read(&newest_name(identity, reference))?).ok()
     }
 
     /// Remembers them.
-    pub fn save_newest(&self, identity: &str, name: &WorkspaceName, root: Ulid, row: &Row) {
+    pub fn save_newest(&self, identity: &str, reference: &str, root: Ulid, row: &Row) {
         if let Ok(bytes) = serde_json::to_vec(&(root, row)) {
-            self.write(&newest_name(identity, name), &bytes);
+            self.write(&newest_name(identity, reference), &bytes);
         }
     }
 
@@ -166,8 +166,8 @@ impl Cache {
     }
 }
 
-fn newest_name(identity: &str, name: &WorkspaceName) -> String {
-    format!("newest/{}.json", Hash::of(format!("{identity} {name}").as_bytes()))
+fn newest_name(identity: &str, reference: &str) -> String {
+    format!("newest/{}.json", Hash::of(format!("{identity} {reference}").as_bytes()))
 }
 
 fn index_name(tree: &Path) -> String {

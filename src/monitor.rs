@@ -246,6 +246,8 @@ struct Memory {
     renew: BTreeMap<Ulid, Timestamp>,
     /// What a live release that follows was told to go on to: its row, and the version.
     fed: Option<(Ulid, Target)>,
+    /// The move of the traffic that was told, to and from, until the release has the name.
+    moved: Option<(Ulid, Option<Ulid>)>,
     /// What the relay was last told, by container.
     relayed: Option<(String, Vec<String>)>,
     /// Errors in a row.
@@ -264,6 +266,7 @@ impl Memory {
             known: BTreeMap::new(),
             renew: BTreeMap::new(),
             fed: None,
+            moved: None,
             relayed: None,
             errors: 0,
             settled_once: false,

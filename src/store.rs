@@ -232,7 +232,7 @@ impl Store {
     }
 
     /// Where an object lies in the bucket.
-    fn at(&self, key: &str) -> String {
+    pub(crate) fn at(&self, key: &str) -> String {
         let prefixes = self.nested.iter().flat_map(|nested| &nested.prefixes);
         let mut found = prefixes.filter_map(|(from, to)| Some(format!("{to}{}", key.strip_prefix(from)?)));
         found.next().unwrap_or_else(|| key.to_owned())

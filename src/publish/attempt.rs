@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::task::AbortOnDropHandle;
 use ulid::Ulid;
 
-use super::known::{Early, Known};
+use super::known::{Early, Known, is_written_alike};
 use super::look::Look;
 use super::packing::Sent;
 use super::remove::release_claim;
@@ -19,7 +19,7 @@ use super::writable::{open_for_writing, open_known};
 use super::{Outcome, Publication, PublishError, Report};
 use crate::budget::Budget;
 use crate::cache::Cache;
-use crate::format::{Keys, Reference, Row};
+use crate::format::{Keys, Reference, Row, keys};
 use crate::names::{Tag, WorkspaceName};
 use crate::output::{Observer, Phase, with_causes};
 use crate::source::{self, Newer, SourceKind};
@@ -247,16 +247,21 @@ impl Publisher<'_> {
     /// Reads what this machine believes to be the current version while the folder is still looked through and the ref is on
     /// its way, once there is a change: a large manifest takes as long as both. Without a change nobody needs it.
     fn early(&self, publication: &Publication, changed: oneshot::Receiver<()>) -> Early {
-        let (cache, identity, name) = (self.cache.clone(), self.store.identity(), publication.name.clone());
+        let (cache, name, believed) = (self.cache.clone(), publication.name.clone(), self.believed(&publication.name));
         AbortOnDropHandle::new(tokio::spawn(async move {
+            let (root, row) = believed?;
             changed.await.ok()?;
             let read = move || {
-                let (root, row) = cache.newest(&identity, &name)?;
                 let loaded = version::load_kept(&cache, &Keys::new(&name, root), root, &row)?;
-                Some((row.id, Arc::new(loaded)))
+                Some((row, Arc::new(loaded)))
             };
             spawn_blocking(read).await.ok()?
         }))
+    }
+
+    /// The incarnation and the version that this machine believes to be current.
+    fn believed(&self, name: &WorkspaceName) -> Option<(Ulid, Row)> {
+        self.cache.newest(&self.store.identity(), &self.store.at(&keys::reference(name)))
     }
 
     /// Reads the ref, or makes one for a new name: from then on every step is fenced by it.
@@ -378,13 +383,16 @@ impl Publisher<'_> {
         let reference = state.read.reference.clone();
         let current = reference.current_row().map(|row| row.id);
         let loaded = state.loaded.as_ref().filter(|(row, _)| Some(*row) == current);
-        let believed = self.cache.newest(&self.store.identity(), &publication.name).map(|(_, row)| row.id);
+        let believed = self.believed(&publication.name);
+        let is_current = believed.is_some_and(|(root, row)| {
+            root == reference.root && reference.current_row().is_some_and(|current| is_written_alike(&row, current))
+        });
         Known {
             store: self.store.clone(),
             cache: self.cache.clone(),
             keys: state.keys(publication),
             loaded: loaded.map(|(_, loaded)| Arc::clone(loaded)),
-            early: state.early.take().filter(|_| believed == current),
+            early: state.early.take().filter(|_| is_current),
             reference,
             thorough: state.thorough,
         }
@@ -463,7 +471,8 @@ impl Publisher<'_> {
     fn remember(&self, name: &WorkspaceName, state: &State, row: &Row) {
         let reference = &state.read.reference;
         self.cache.save_seen(reference.root, row.id);
-        self.cache.save_newest(&self.store.identity(), name, reference.root, row);
+        let key = self.store.at(&keys::reference(name));
+        self.cache.save_newest(&self.store.identity(), &key, reference.root, row);
         let needed: HashSet<Ulid> =
             reference.rows.iter().flat_map(|row| [Some(row.base), row.delta]).flatten().collect();
         self.cache.keep_manifests(reference.root, |id| needed.contains(&id));

@@ -19,8 +19,14 @@ const FOLD: u64 = 16 << 20;
 /// The same where somebody waits for a save.
 const FOLD_IN_HASTE: u64 = 1 << 20;
 
-/// A version that is being read before anybody knows that it is the current one, by its id.
-pub type Early = AbortOnDropHandle<Option<(Ulid, Arc<Loaded>)>>;
+/// A version that is being read before anybody knows that it is the current one.
+pub type Early = AbortOnDropHandle<Option<(Row, Arc<Loaded>)>>;
+
+/// Whether two rows are of one version, whose manifest lies at one place and adds up to the same.
+pub fn is_written_alike(one: &Row, other: &Row) -> bool {
+    let of = |row: &Row| (row.id, row.base, row.delta, row.tree, row.files, row.bytes);
+    of(one) == of(other)
+}
 
 /// Where contents are looked for.
 pub struct Known {
@@ -48,7 +54,7 @@ impl Known {
         };
         let reference = &self.reference;
         let Some(current) = reference.current_row() else { return Ok((Arc::new(contents), None)) };
-        let early = early.filter(|(row, _)| *row == current.id).map(|(_, loaded)| loaded);
+        let early = early.filter(|(row, _)| is_written_alike(row, current)).map(|(_, loaded)| loaded);
         let loaded = match self.loaded.take().or(early) {
             Some(loaded) => loaded,
             None => Arc::new(version::load(&self.store, &self.cache, &self.keys, reference.root, current).await?),

@@ -31,7 +31,8 @@ use super::scan::{self, Hashed, ReadFailure};
 const OWN_FRAME: u64 = 1 << 20;
 /// What a file takes in the lists that go along with it, in bytes, at half the budget at most.
 const LISTED: u64 = 768;
-/// Buffers of sent packs that are kept, beside the budget: while one is sent, the next one fills.
+/// Buffers of sent packs that are kept: while one is sent, the next one fills. Beside the budget, as are the pages of the one
+/// that fills and held more before: 24 MiB each at most.
 const KEPT: usize = 1;
 /// Packs checked at once: each holds a decompressed frame, of 8 MiB mostly at most, beside the budget.
 const CHECKED_AT_ONCE: usize = 2;

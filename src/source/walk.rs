@@ -361,7 +361,9 @@ impl Walk<'_> {
         if !item.named.kind.is_symlink() {
             return match listing.stat(name) {
                 Ok(stat) => {
-                    if let Some(newer) = &self.options.newer {
+                    if let Some(newer) = &self.options.newer
+                        && stat.size > 0
+                    {
                         newer.saw(&stat);
                     }
                     let path = TreePath::in_folder(item.into_text()?, prefix.len())?;

@@ -279,6 +279,7 @@ impl Monitor {
                 engine.keep_running(&container.id, true).await?;
             }
         }
+        lock(&self.tended(name).memory).moved = None;
         Ok(())
     }
 

@@ -132,11 +132,6 @@ impl Monitor {
         let now = Timestamp::now();
         let tended = self.tended(name);
         let mut memory = lock(&tended.memory);
-        let is = |release: &Option<HostRelease>, row| release.as_ref().map(|release| release.row.id) == Some(row);
-        if is(&memory.managed.live, row) && observed.live.is_some_and(|live| is(&memory.managed.previous, live)) {
-            // What came after the move failed: it is made once more, and was told.
-            return;
-        }
         let release = |row: &Ulid, since| {
             memory.known.get(row).map(|target| HostRelease { root: target.root, row: target.row.clone(), since })
         };
@@ -145,7 +140,9 @@ impl Monitor {
         let went_back = memory.managed.bad.iter().any(|bad| Some(bad.row) == observed.live);
         let took = memory.created.get(&row).map(|created| now.duration_since(*created));
         memory.managed.live = live;
-        memory.managed.previous = previous;
+        // One whose name was taken already is still what can be gone back to.
+        memory.managed.previous =
+            previous.or_else(|| memory.managed.previous.take().filter(|previous| previous.row.id != row));
         memory.managed.next = None;
         memory.replaced = 0;
         if memory.managed.failure.as_ref().is_some_and(|failure| failure.row == row) {
@@ -156,14 +153,19 @@ impl Monitor {
         if newer {
             memory.managed.failure = None;
         }
+        // Where what comes after the move failed, it is made once more.
+        let told = memory.moved.replace((row, observed.live)) == Some((row, observed.live));
         drop(memory);
+        self.changed.notify_one();
+        self.wake_routed_to(name);
+        if told {
+            return;
+        }
         Metrics::count(&self.metrics.releases, if went_back { "went_back" } else { "live" });
         if let Some(took) = took.and_then(|took| Duration::try_from(took).ok()) {
             Metrics::observe(&self.metrics.release_seconds, took);
         }
         tracing::info!(workspace = %name, version = number, went_back, "live");
-        self.changed.notify_one();
-        self.wake_routed_to(name);
     }
 
     /// Takes the traffic away.
