@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::task::AbortOnDropHandle;
 use ulid::Ulid;
 
-use super::known::{Early, Known, is_written_alike};
+use super::known::{Early, Known};
 use super::look::Look;
 use super::packing::Sent;
 use super::remove::release_claim;
@@ -209,7 +209,7 @@ impl Publisher<'_> {
                 return Err(error);
             }
         };
-        let mut state = State { early: Some(early), ..State::of(claimed?) };
+        let mut state = State { early, ..State::of(claimed?) };
         let outcome = self.attempts(publication, &mut look, &mut state).await;
         if let Some(saving) = state.saving.take() {
             saving.await?;
@@ -246,22 +246,16 @@ impl Publisher<'_> {
 
     /// Reads what this machine believes to be the current version while the folder is still looked through and the ref is on
     /// its way, once there is a change: a large manifest takes as long as both. Without a change nobody needs it.
-    fn early(&self, publication: &Publication, changed: oneshot::Receiver<()>) -> Early {
-        let (cache, name, believed) = (self.cache.clone(), publication.name.clone(), self.believed(&publication.name));
-        AbortOnDropHandle::new(tokio::spawn(async move {
-            let (root, row) = believed?;
+    fn early(&self, publication: &Publication, changed: oneshot::Receiver<()>) -> Option<Early> {
+        let (root, row) =
+            self.cache.newest(&self.store.identity(), &self.store.at(&keys::reference(&publication.name)))?;
+        let (cache, keys, told) = (self.cache.clone(), Keys::new(&publication.name, root), row.clone());
+        let reading = AbortOnDropHandle::new(tokio::spawn(async move {
             changed.await.ok()?;
-            let read = move || {
-                let loaded = version::load_kept(&cache, &Keys::new(&name, root), root, &row)?;
-                Some((row, Arc::new(loaded)))
-            };
+            let read = move || version::load_kept(&cache, &keys, root, &told).map(Arc::new);
             spawn_blocking(read).await.ok()?
-        }))
-    }
-
-    /// The incarnation and the version that this machine believes to be current.
-    fn believed(&self, name: &WorkspaceName) -> Option<(Ulid, Row)> {
-        self.cache.newest(&self.store.identity(), &self.store.at(&keys::reference(name)))
+        }));
+        Some(Early { root, row, reading })
     }
 
     /// Reads the ref, or makes one for a new name: from then on every step is fenced by it.
@@ -383,16 +377,12 @@ impl Publisher<'_> {
         let reference = state.read.reference.clone();
         let current = reference.current_row().map(|row| row.id);
         let loaded = state.loaded.as_ref().filter(|(row, _)| Some(*row) == current);
-        let believed = self.believed(&publication.name);
-        let is_current = believed.is_some_and(|(root, row)| {
-            root == reference.root && reference.current_row().is_some_and(|current| is_written_alike(&row, current))
-        });
         Known {
             store: self.store.clone(),
             cache: self.cache.clone(),
             keys: state.keys(publication),
             loaded: loaded.map(|(_, loaded)| Arc::clone(loaded)),
-            early: state.early.take().filter(|_| is_current),
+            early: state.early.take().filter(|early| early.is_current(&reference)),
             reference,
             thorough: state.thorough,
         }

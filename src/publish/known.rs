@@ -20,12 +20,21 @@ const FOLD: u64 = 16 << 20;
 const FOLD_IN_HASTE: u64 = 1 << 20;
 
 /// A version that is being read before anybody knows that it is the current one.
-pub type Early = AbortOnDropHandle<Option<(Row, Arc<Loaded>)>>;
+pub struct Early {
+    /// The incarnation that it is said to be of.
+    pub root: Ulid,
+    /// What is said of it.
+    pub row: Row,
+    /// Nothing, where this machine doesn't have it whole.
+    pub reading: AbortOnDropHandle<Option<Arc<Loaded>>>,
+}
 
-/// Whether two rows are of one version, whose manifest lies at one place and adds up to the same.
-pub fn is_written_alike(one: &Row, other: &Row) -> bool {
-    let of = |row: &Row| (row.id, row.base, row.delta, row.tree, row.files, row.bytes);
-    of(one) == of(other)
+impl Early {
+    /// Whether it is the current version, whose manifest lies at the same place and adds up to the same.
+    pub fn is_current(&self, reference: &Reference) -> bool {
+        let of = |row: &Row| (row.id, row.base, row.delta, row.tree, row.files, row.bytes);
+        self.root == reference.root && reference.current_row().map(of) == Some(of(&self.row))
+    }
 }
 
 /// Where contents are looked for.
@@ -36,7 +45,7 @@ pub struct Known {
     pub reference: Reference,
     /// The current version, where it has been read.
     pub loaded: Option<Arc<Loaded>>,
-    /// What is probably it, otherwise.
+    /// The same on its way, otherwise.
     pub early: Option<Early>,
     /// Whether there is time for older versions, and for putting small packs together.
     pub thorough: bool,
@@ -49,12 +58,11 @@ impl Known {
         mut contents: ContentIndex,
     ) -> Result<(Arc<ContentIndex>, Option<Arc<Loaded>>), VersionError> {
         let early = match self.early.take() {
-            Some(early) => early.await.ok().flatten(),
+            Some(early) => early.reading.await.ok().flatten(),
             None => None,
         };
         let reference = &self.reference;
         let Some(current) = reference.current_row() else { return Ok((Arc::new(contents), None)) };
-        let early = early.filter(|(row, _)| is_written_alike(row, current)).map(|(_, loaded)| loaded);
         let loaded = match self.loaded.take().or(early) {
             Some(loaded) => loaded,
             None => Arc::new(version::load(&self.store, &self.cache, &self.keys, reference.root, current).await?),
